@@ -1,0 +1,33 @@
+# make setup | compare | test | lint | bench      (each sets itself up when needed; needs Python 3.11 or newer and make)
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: setup compare test lint bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+# Uncoded, exact coding, ErasureHead and ignore-stragglers on real MPI ranks, then a table and a figure.
+compare: $(READY)
+	rm -rf outputs/compare
+	$(BIN)/python -m erasurehead_jax.train -m experiment=compare hydra.sweep.dir=outputs/compare
+	$(BIN)/python -m erasurehead_jax.report outputs/compare
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(READY)
+	$(BIN)/python benchmarks/gradients.py
+
+clean:
+	rm -rf .venv outputs multirun build dist

@@ -1,0 +1,1 @@
+"""The MPI backend. Only transport.py imports mpi4py."""

@@ -1,0 +1,168 @@
+"""Rank 0's part of a run: train on the clock, then evaluate, sum up and report off the clock."""
+
+import logging
+import platform
+import signal
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from erasurehead_jax.cluster import transport
+from erasurehead_jax.cluster.master import Master, Round
+from erasurehead_jax.cluster.rank import INTERRUPT
+from erasurehead_jax.job import Job, instantiate
+from erasurehead_jax.metrics import BATCH, evaluator
+from erasurehead_jax.record import ARRIVALS, MODEL, SUMMARY, History, Iterates, write_arrays, write_json
+from erasurehead_jax.rounds import iterate
+from erasurehead_jax.scheme import collect
+
+log = logging.getLogger(__name__)
+
+
+def lead(job: Job, spec: dict[str, Any]) -> None:
+    """Trains and writes the run directory.
+
+    `spec` comes from the launcher: the resolved config, the chosen config files (choices), run_dir, and launched_s
+    (seconds since the epoch).
+    """
+    interrupts: list[int] = []
+    signal.signal(INTERRUPT, lambda number, _: interrupts.append(number))
+    run_dir, config = Path(spec["run_dir"]), spec["config"]
+    master = Master(job, instantiate("optimizer", config))
+    startup_s = time.time() - spec["launched_s"]
+    log.info("%d workers ready after %.1f s, compiled", job.scheme.code.workers, startup_s)
+
+    run = _Run(job, run_dir, master)
+    try:
+        run.train(lambda: bool(interrupts))
+        clock_s = master.clock()
+        master.stop()
+        run.evaluate()
+    finally:
+        run.close()
+    log.info("%d rounds in %.3f s", len(run.history.rows), clock_s)
+    summary = _summary(job, spec["choices"], run, clock_s) | {
+        "startup_s": startup_s,
+        "interrupted": bool(interrupts),
+        "versions": _versions(),
+    }
+    code = job.scheme.code
+    write_arrays(run_dir / ARRIVALS, arrival_s=run.arrivals(), owner=code.owner, workers=np.array(code.workers))
+    write_arrays(run_dir / MODEL, x=np.asarray(iterate(master.state)))
+    write_json(run_dir / SUMMARY, summary)
+    instantiate("tracking", config).report(run_dir, config, run.history.rows, summary)
+
+
+class _Run:
+    """The rounds of a run and what is recorded of them."""
+
+    def __init__(self, job: Job, run_dir: Path, master: Master):
+        self._job, self._master = job, master
+        self._evaluator = None
+        self._arrivals: list[np.ndarray] = []
+        self._unwritten: list[Round] = []
+        self._iterates = Iterates(run_dir, job.dataset.dim, job.dtype)
+        self.history = History(run_dir, job.objective.metric)
+        self.recorded_s = 0.0
+        self.eval_s = 0.0
+        self.used = 0
+
+    def train(self, interrupted) -> None:
+        """The training loop. A round is recorded while the workers compute the next one."""
+        every = self._job.evaluate_every
+        if every:
+            self._evaluate([])  # compile
+        self._master.start_clock()
+        for t in range(self._job.rounds):
+            finished = self._master.round(interrupted, meanwhile=self._write)
+            if finished is None:
+                break
+            self._unwritten.append(finished)
+            if every and ((t + 1) % every == 0 or t + 1 == self._job.rounds):
+                self.eval_s += self._master.pause(lambda: self._write(evaluate=True))
+        self._write()
+
+    def evaluate(self) -> None:
+        """Evaluates every iterate, in batches, unless that was done on the way."""
+        began_s = time.perf_counter()
+        if not self._job.evaluate_every:
+            self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
+        self.eval_s += time.perf_counter() - began_s
+
+    def arrivals(self) -> np.ndarray:
+        """Seconds (rounds, M); nan = never used."""
+        return np.array(self._arrivals).reshape(-1, self._job.scheme.code.messages)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self.history.close()
+        self._iterates.close()
+
+    def _write(self, evaluate: bool = False) -> None:
+        while self._unwritten:
+            done = self._unwritten.pop()
+            metrics = self._evaluate([done.x[None]])[0] if evaluate else {}
+            if not self._job.evaluate_every:
+                self._iterates.append(done.x)
+            self._arrivals.append(done.arrival_s)
+            self.recorded_s += done.collected_s
+            self.used += int((~np.isnan(done.arrival_s)).sum())
+            self.history.append({name: getattr(done, name) for name in self.history.columns[:8]} | metrics)
+
+    def _evaluate(self, batches):
+        if self._evaluator is None:
+            self._evaluator = evaluator(self._job.objective, self._job.dataset)
+        return self._evaluator(batches)
+
+
+def _summary(job: Job, choices: dict[str, str], run: _Run, clock_s: float) -> dict[str, Any]:
+    code, rounds = job.scheme.code, len(run.history.rows)
+    ideal_s = _ideal_s(job, rounds)
+    final = run.history.rows[-1] if rounds else {}
+    sent = rounds * code.messages
+    return {
+        "scheme": choices["scheme"],
+        "code": type(code).__name__,
+        "workers": code.workers,
+        "blocks": code.blocks,
+        "load": code.load,
+        "late": job.late,
+        "data": job.dataset.name,
+        "features": job.dataset.dim,
+        "train_rows": len(job.dataset.train),
+        "test_rows": len(job.dataset.test),
+        "rounds": rounds,
+        "seed": job.seed,
+        "clock_s": clock_s,
+        "ideal_s": ideal_s,
+        "overhead": clock_s / ideal_s if ideal_s else None,
+        "recorded_s": run.recorded_s,
+        "eval_s": run.eval_s,
+        "late_answers": run._master.protocol.late_answers,
+        "cancelled": sent - run.used - run._master.protocol.late_answers,
+        "lost_workers": [],
+        "final": {name: final.get(name) for name in run.history.columns[-3:]},
+    }
+
+
+def _ideal_s(job: Job, rounds: int) -> float:
+    """The sum over rounds of the time at which the stopping rule could first hold, given the injected delays."""
+    if not rounds:
+        return 0.0
+    delays, owner = job.delays(), job.scheme.code.owner
+    arrival_s = jnp.stack([jnp.asarray(delays(t)[owner]) for t in range(rounds)])
+    return float(jax.lax.map(lambda s: collect(job.scheme, s)[1], arrival_s, batch_size=256).sum())
+
+
+def _versions() -> dict[str, str]:
+    packages = ("erasurehead-jax", "jax", "jaxlib", "equinox", "optax", "numpy", "mpi4py", "hydra-core", "wandb")
+    return {name: version(name) for name in packages} | {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "mpi": transport.mpi_version(),
+    }

@@ -1,0 +1,81 @@
+"""What `mpirun` starts: `python -m erasurehead_jax.cluster.rank JOB.json`-text. Rank 0 leads, the others work."""
+
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from erasurehead_jax.data.raw import cache_dir
+from erasurehead_jax.record import ERROR
+
+INTERRUPT = signal.SIGUSR2  # "end after this round": what the launcher makes of Ctrl-C; mpirun passes it to every rank
+
+
+def main() -> None:
+    """Runs this rank's part. Whatever goes wrong ends the whole job, and the first error is kept in error.txt."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(INTERRUPT, signal.SIG_IGN)
+    spec = json.loads(sys.argv[1])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        _run(spec)
+    except BaseException:
+        _keep_error(Path(spec["run_dir"]))
+        from erasurehead_jax.cluster import transport
+
+        transport.abort()
+
+
+def _run(spec: dict[str, Any]) -> None:
+    from erasurehead_jax.cluster import transport
+
+    _start_jax(transport.rank())
+    from erasurehead_jax.job import build
+
+    job = build(spec["config"])
+    if transport.rank() == 0:
+        from erasurehead_jax.cluster.lead import lead
+
+        lead(job, spec)
+    else:
+        from erasurehead_jax.cluster.worker import work
+
+        work(job, transport.rank() - 1)
+
+
+def _start_jax(rank: int) -> None:
+    """JAX sizes its thread pools by the cores it may use when it starts; with many ranks a machine, one will do."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[rank % len(cores)]})
+    import jax
+
+    # Compiled functions are kept for the next run, by machine: a shared home may serve processors of several kinds.
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled" / platform.node()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # small steps: a hand-over to a thread costs more
+    jax.devices()
+    os.sched_setaffinity(0, cores)
+
+
+def _keep_error(run_dir: Path) -> None:
+    from erasurehead_jax.cluster import transport
+
+    text = f"rank {transport.rank()} failed:\n{traceback.format_exc()}"
+    print(text, file=sys.stderr, flush=True)
+    try:
+        with (run_dir / ERROR).open("x") as file:  # only the first rank to fail gets to tell
+            file.write(text)
+    except OSError:
+        pass  # another was first, or this host does not share the run directory: train.log has the text
+
+
+if __name__ == "__main__":
+    main()

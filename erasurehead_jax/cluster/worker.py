@@ -1,0 +1,83 @@
+"""A worker: newest model in, sleep as the delay model says, gradient chunk by chunk, answer out (Algorithm 2)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from erasurehead_jax.cluster.transport import WorkerEnd
+from erasurehead_jax.data import Rows, block_bounds
+from erasurehead_jax.job import Job
+from erasurehead_jax.types import Params
+
+
+class Task(NamedTuple):
+    """One message of a worker: the rows behind it in chunks of equal size, each row weighted by G[block, message]."""
+
+    chunks: list[tuple[Rows, Float[Array, " m"]]]
+    zeros: Params
+
+
+def work(job: Job, worker: int) -> None:
+    """Answers models until the master says stop. `worker` counts from 0."""
+    messages = [int(m) for m in np.flatnonzero(job.scheme.code.owner == worker)]
+    touched, tasks = _tasks(job, messages)
+    add_gradient = jax.jit(lambda total, x, rows, weights: total + job.objective.gradient(x, rows, weights))
+    for task in tasks:  # compile before saying hello
+        for rows, weights in task.chunks[:1]:
+            add_gradient(task.zeros, task.zeros, rows, weights).block_until_ready()
+
+    end = WorkerEnd(touched, job.dataset.dim, messages, job.dtype)
+    cancel = job.late == "cancel"
+
+    def gradient(x: Params, task: Task) -> Params | None:
+        """None if it was overtaken between two chunks."""
+        total = task.zeros
+        for rows, weights in task.chunks:
+            if end.overtaken(cancel):
+                return None
+            total = add_gradient(total, x, rows, weights).block_until_ready()
+        return total
+
+    while (model := end.next_model()) is not None:
+        if not end.sleep(model.delay_s, cancel):
+            continue
+        for message, task in zip(messages, tasks, strict=True):
+            answer = gradient(model.payload, task)
+            if answer is None:
+                break
+            end.answer(message, model.round, np.asarray(answer))
+    end.goodbye()
+
+
+def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None, list[Task]]:
+    """The coordinates that this worker's blocks touch (None: all), and its messages on these coordinates."""
+    bounds = block_bounds(len(job.dataset.train), job.scheme.code.blocks)
+    columns = [job.scheme.code.G[:, message] for message in messages]
+    rows = [np.concatenate([_block(bounds, i) for i in np.flatnonzero(column).tolist()]) for column in columns]
+    weights = [np.repeat(column, np.diff(bounds))[taken] for column, taken in zip(columns, rows, strict=True)]
+    touched = job.objective.touched(job.dataset.train.take(np.unique(np.concatenate(rows))))
+    zeros = jnp.asarray(np.zeros(job.dataset.dim if touched is None else len(touched), job.dtype))
+    tasks = [
+        Task(_chunks(job.dataset.train.take(taken).restrict(touched), weight, job.chunk_rows, job.dtype), zeros)
+        for taken, weight in zip(rows, weights, strict=True)
+    ]
+    return touched, tasks
+
+
+def _block(bounds: Int[np.ndarray, " n_plus_1"], i: int) -> Int[np.ndarray, " rows"]:
+    return np.arange(bounds[i], bounds[i + 1])
+
+
+def _chunks(rows: Rows, weights: Float[np.ndarray, " m"], chunk_rows: int, dtype: np.dtype) -> list:
+    """Chunks of one size, so that one compilation serves all; repeats of row 0 with weight 0 fill up the last."""
+    count = -(-len(rows) // chunk_rows)
+    size = -(-len(rows) // count)
+    filled = np.pad(np.arange(len(rows)), (0, count * size - len(rows)))
+    weights = np.pad(weights.astype(dtype), (0, len(filled) - len(rows)))
+    return [
+        jax.tree.map(jnp.asarray, (rows.take(filled[i : i + size]), weights[i : i + size]))
+        for i in range(0, len(filled), size)
+    ]

@@ -1,0 +1,85 @@
+"""What every gradient code provides: who computes what, and how answers are combined."""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
+
+
+class AbstractCode(eqx.Module):
+    """A gradient code: n blocks, M messages, message m = sum over i of G[i, m] * gradient of f_i.
+
+    `decodable` and `weights` take a NumPy mask (on the master) or a traced one (in the simulator) and depend on the
+    mask alone, never on the order of arrival.
+    """
+
+    G: eqx.AbstractVar[Assignment]
+    owner: eqx.AbstractVar[Owner]
+
+    @property
+    def blocks(self) -> int:
+        """n, the number of blocks."""
+        return self.G.shape[0]
+
+    @property
+    def messages(self) -> int:
+        """M, the number of messages of a round."""
+        return self.G.shape[1]
+
+    @property
+    def workers(self) -> int:
+        """k, the number of workers."""
+        return int(self.owner.max()) + 1
+
+    @property
+    def holds(self) -> np.ndarray:
+        """Bool (n, k): does this worker hold this block?"""
+        holds = np.zeros((self.blocks, self.workers), bool)
+        for message, worker in enumerate(self.owner):
+            holds[:, worker] |= self.G[:, message] != 0
+        return holds
+
+    @property
+    def load(self) -> int:
+        """c, the most blocks that a worker holds."""
+        return int(self.holds.sum(0).max())
+
+    @property
+    def copies(self) -> Int[np.ndarray, " n"]:
+        """The number of workers that hold each block."""
+        return self.holds.sum(1)
+
+    def heard(self, got: Got) -> Any:
+        """Bool (k,): has every message of this worker arrived?"""
+        if self.messages == self.workers:  # one message a worker, in the order of the workers
+            return got
+        sends = self.owner[:, None] == np.arange(self.workers)
+        return (got[:, None] | ~sends).all(0)
+
+    @abstractmethod
+    def decodable(self, got: Got) -> Verdict:
+        """Can the exact gradient be decoded from these messages?"""
+
+    @abstractmethod
+    def weights(self, got: Got) -> Weights:
+        """Decoding weights a; `G @ a == 1` whenever `decodable(got)`, else the code's best approximation."""
+
+
+def least_squares_weights(G: Float[np.ndarray, "n M"], got: Got) -> Weights:
+    """The least-norm a that minimises ||G a - 1||^2 with a = 0 where `got` is False (optimal decoding)."""
+    xp = np if isinstance(got, np.ndarray) else jnp
+    masked = G * got.astype(xp.float64 if xp is np else jnp.result_type(float))
+    a = xp.linalg.lstsq(masked, xp.ones(G.shape[0], masked.dtype), rcond=None)[0]
+    return xp.where(got, a, 0)
+
+
+def require_multiple(name: str, value: int, of_name: str, of: int, why: str) -> None:
+    """Raises ConfigError unless `value` is a positive multiple of `of`."""
+    if of < 1 or value < 1 or value % of:
+        raise ConfigError(f"{of_name}={of}: must divide {name}={value} ({why})")

@@ -1,0 +1,30 @@
+"""No redundancy: every block has one copy."""
+
+import numpy as np
+
+from erasurehead_jax.codes.base import AbstractCode, require_multiple
+from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
+
+
+class Uncoded(AbstractCode):
+    """Every worker holds its own n/k blocks and sends the sum of their gradients.
+
+    Waiting for all is plain distributed gradient descent; waiting for r is "ignore stragglers" (Chen et al. 2016,
+    "Revisiting Distributed Synchronous SGD"; Remark 1 of the ErasureHead paper).
+
+    Raises ConfigError unless workers divides blocks.
+    """
+
+    G: Assignment
+    owner: Owner
+
+    def __init__(self, blocks: int, workers: int):
+        require_multiple("blocks", blocks, "workers", workers, "without a code every worker holds equally many blocks")
+        self.G = np.repeat(np.eye(workers), blocks // workers, axis=0)
+        self.owner = np.arange(workers)
+
+    def decodable(self, got: Got) -> Verdict:
+        return got.all()
+
+    def weights(self, got: Got) -> Weights:
+        return got.astype(float)

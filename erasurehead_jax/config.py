@@ -1,0 +1,40 @@
+"""Hydra at the edge: where the configs are, and how an error becomes a line and an exit status."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from erasurehead_jax.errors import ConfigError
+
+_INSTALLED = Path(__file__).parent / "configs"
+CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
+
+USER_ERRORS = (ConfigError, HydraException, OmegaConfBaseException)
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def run_command(command: Callable[[], None]) -> NoReturn:
+    """Runs a command line to its exit: 0, 2 with one line for what the user can mend, 130 after Ctrl-C.
+
+    Any other exception is a programming error and keeps its traceback (status 1).
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    try:
+        command()
+    except USER_ERRORS as error:
+        refuse(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(OK)
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Prints the error as one line and exits with status 2."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(BAD_INPUT)

@@ -1,0 +1,57 @@
+"""Rows, data sets and blocks."""
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from erasurehead_jax.data.features import AbstractFeatures
+from erasurehead_jax.errors import ConfigError
+
+
+class Rows(eqx.Module):
+    """m examples: their features and targets (-1 or +1 for classification)."""
+
+    features: AbstractFeatures
+    target: Float[Array | np.ndarray, " m"]
+
+    def __len__(self) -> int:
+        return self.features.rows
+
+    def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "Rows":
+        """These rows only."""
+        return Rows(self.features.take(rows), self.target[rows])
+
+    def restrict(self, columns: Int[np.ndarray, " t"] | None) -> "Rows":
+        """The same rows on these columns only (None: all)."""
+        return self if columns is None else Rows(self.features.restrict(columns), self.target)
+
+
+class Dataset(eqx.Module):
+    """Training and test rows over the same columns."""
+
+    name: str = eqx.field(static=True)
+    train: Rows
+    test: Rows
+
+    @property
+    def dim(self) -> int:
+        """d, the number of columns."""
+        return self.train.features.dim
+
+
+def block_bounds(rows: int, blocks: int) -> Int[np.ndarray, " n_plus_1"]:
+    """Block i is rows bounds[i]:bounds[i+1]. Every row belongs to a block; sizes differ by at most one.
+
+    Raises ConfigError if there are more blocks than rows.
+    """
+    if blocks > rows:
+        raise ConfigError(f"blocks={blocks}: there are only {rows} training rows, and every block needs one")
+    return np.arange(blocks + 1) * rows // blocks
+
+
+def split_rows(rows: int, split_seed: int) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
+    """Row numbers of the 80/20 split of section 5 (`split_seed` 0 is the paper's)."""
+    from sklearn.model_selection import train_test_split  # late: slow to import, and ranks read a prepared split
+
+    train, test = train_test_split(np.arange(rows), test_size=0.2, random_state=split_seed)
+    return np.asarray(train), np.asarray(test)

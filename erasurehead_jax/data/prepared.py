@@ -1,0 +1,97 @@
+"""Raw file -> one-hot index matrix -> prepared cache, which every rank maps into memory instead of parsing."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from erasurehead_jax.data import raw
+from erasurehead_jax.data.dataset import Dataset, Rows, split_rows
+from erasurehead_jax.data.features import OneHot
+from erasurehead_jax.errors import ConfigError
+
+FORMAT = 1  # raise it when the preprocessing or the layout of the prepared files changes
+
+
+class Table1(NamedTuple):
+    """The sizes that the paper's Table 1 gives, which the preprocessing must reach exactly."""
+
+    train_rows: int
+    test_rows: int
+    dim: int
+
+
+def one_hot_dataset(
+    file: raw.RawFile,
+    encode: Callable[[Path], tuple[Int[np.ndarray, "fields rows"], Float[np.ndarray, " rows"]]],
+    sizes: Table1,
+    split_seed: int,
+) -> Dataset:
+    """The data set from the prepared cache, which is made from the raw file when it is not there yet.
+
+    `encode` reads the raw file into category codes (each field's 0, 1, ... over **all** rows) and targets.
+    Raises ConfigError for a missing or corrupt file.
+    """
+    path = raw.find(file)
+    published = path is not None
+    if path is None:
+        path = raw.download(file)
+    folder = raw.cache_dir() / "prepared" / f"{file.data}-split{split_seed}{'' if published else '-downloaded'}"
+    stat = path.stat()
+    stamp = {"format": FORMAT, "source": str(path.resolve()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    if _stamp_of(folder) != stamp:
+        if published:
+            raw.verify(file, path)
+        _prepare(folder, stamp, file, path, encode, sizes, split_seed)
+    return _load(folder, file.data, sizes.dim)
+
+
+def category_codes(column: np.ndarray) -> Int[np.ndarray, " rows"]:
+    """The rank of each value among the distinct values, sorted."""
+    return np.unique(column, return_inverse=True)[1].astype(np.int32)
+
+
+def _prepare(folder: Path, stamp: dict, file: raw.RawFile, path: Path, encode, sizes: Table1, split_seed: int) -> None:
+    try:
+        codes, target = encode(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise ConfigError(f"data={file.data}: {path} cannot be parsed ({error}); get it from {file.home}") from None
+    categories = codes.max(1) + 1
+    offsets = np.concatenate([[0], np.cumsum(categories)[:-1]]).astype(np.int32)
+    train, test = split_rows(codes.shape[1], split_seed)
+    found = Table1(len(train), len(test), int(categories.sum()))
+    if found != sizes:
+        raise ConfigError(
+            f"data={file.data}: {path} gives {found}, the paper's is {sizes}; get {file.name} from {file.home}"
+        )
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}")  # several hosts may prepare at once: last one wins whole
+    partial.mkdir(parents=True)
+    for part, rows in (("train", train), ("test", test)):
+        np.save(partial / f"{part}_index.npy", np.ascontiguousarray((codes + offsets[:, None])[:, rows]))
+        np.save(partial / f"{part}_target.npy", target[rows])
+    (partial / "source.json").write_text(json.dumps(stamp))
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        partial.replace(folder)
+    except OSError:  # another process was first
+        shutil.rmtree(partial)
+
+
+def _stamp_of(folder: Path) -> dict | None:
+    try:
+        return json.loads((folder / "source.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _load(folder: Path, name: str, dim: int) -> Dataset:
+    def rows(part: str) -> Rows:
+        index = np.load(folder / f"{part}_index.npy", mmap_mode="r", allow_pickle=False)
+        return Rows(OneHot(index, dim), np.load(folder / f"{part}_target.npy", allow_pickle=False))
+
+    return Dataset(name, rows("train"), rows("test"))

@@ -1,0 +1,68 @@
+"""The built-in data set: no network, a known true model."""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from erasurehead_jax.data.dataset import Dataset, Rows
+from erasurehead_jax.data.features import Dense, OneHot
+from erasurehead_jax.errors import ConfigError
+
+
+def synthetic(
+    rows: int = 24_000,
+    fields: int = 20,
+    categories: int = 1_000,
+    task: Literal["classification", "regression"] = "classification",
+    noise: float = 0.5,
+    dense: bool = False,
+    split_seed: int = 0,
+) -> Dataset:
+    """Categorical rows with Zipf-like categories and a constant, one-hot; a fifth of the rows is for testing.
+
+    Category j of a field has probability proportional to 1/(j + 1). The true model is standard normal
+    (`true_model`). Classification draws the target +1 with probability sigmoid(z), where z are the true margins scaled
+    to standard deviation 1/noise; regression gives z/std(z) plus `noise` times a standard normal. `dense` gives
+    standard normal columns, `fields` of them, instead of categories. Everything is a function of `split_seed`.
+
+    Raises ConfigError for sizes below their minimum.
+    """
+    for name, value, least in (("rows", rows, 2), ("fields", fields, 1), ("categories", categories, 2)):
+        if value < least:
+            raise ConfigError(f"data.{name}={value}: must be at least {least}")
+    if task not in ("classification", "regression"):
+        raise ConfigError(f"data.task={task}: must be classification or regression")
+    if not noise > 0:
+        raise ConfigError(f"data.noise={noise}: must be positive")
+    rng = np.random.default_rng([split_seed, rows, fields, categories])
+    if dense:
+        x = true_model(fields + 1, split_seed)
+        features = Dense(np.column_stack([rng.standard_normal((rows, fields)), np.ones(rows)]))
+        z = features.matrix @ x
+    else:
+        x = true_model(fields * categories + 1, split_seed)
+        features = OneHot(_zipf_index(rng, rows, fields, categories), len(x))
+        z = x[features.index].sum(0)
+    z = (z - z.mean()) / z.std()
+    if task == "classification":
+        target = np.where(rng.random(rows) < 1 / (1 + np.exp(-z / noise)), 1.0, -1.0)
+    else:
+        target = z + noise * rng.standard_normal(rows)
+    everything, train_rows = Rows(features, target), rows - rows // 5
+    return Dataset("synthetic", everything.take(slice(train_rows)), everything.take(slice(train_rows, None)))
+
+
+def true_model(dim: int, split_seed: int) -> Float[np.ndarray, " d"]:
+    """The model that the targets were drawn from, up to the scale given in `synthetic`."""
+    return np.random.default_rng([split_seed, dim]).standard_normal(dim)
+
+
+def _zipf_index(
+    rng: np.random.Generator, rows: int, fields: int, categories: int
+) -> Int[np.ndarray, "fields_and_constant rows"]:
+    cumulative = np.cumsum(1 / np.arange(1, categories + 1))
+    codes = np.searchsorted(cumulative / cumulative[-1], rng.random((fields, rows)))
+    offsets = np.arange(fields)[:, None] * categories
+    constant = np.full((1, rows), fields * categories)
+    return np.concatenate([codes + offsets, constant]).astype(np.int32)

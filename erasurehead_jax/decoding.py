@@ -1,0 +1,88 @@
+"""From the messages that arrived to the weights a: the decoded gradient is the sum of a[m] * y[m]."""
+
+from abc import abstractmethod
+from typing import Literal
+
+import equinox as eqx
+
+from erasurehead_jax.codes import AbstractCode
+from erasurehead_jax.codes.base import least_squares_weights
+from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.types import Got, Weights
+
+Rescale = Literal["none", "expected", "covered"]
+
+
+class AbstractDecode(eqx.Module):
+    """Decoding depends on the mask only, never on the order of arrival."""
+
+    @abstractmethod
+    def __call__(self, code: AbstractCode, got: Got) -> Weights:
+        """Decoding weights a, zero where `got` is False."""
+
+    def check(self, workers: int) -> None:
+        """Raises ConfigError if the decoder cannot be meant for this many workers."""
+
+
+class ByCode(AbstractDecode):
+    """The code's own decoder.
+
+    `rescale` makes up for blocks that nobody delivered: `none` is the plain sum of Algorithm 1; `expected` divides by
+    1 - p, where p is the chance that a block's copies are all missing when `wait_for` uniformly random workers have
+    answered (section 3 of the paper, Lemma 2), which makes fractional repetition and uncoded unbiased; `covered`
+    divides by the share of the rows in the sum (mean of w; blocks differ by at most one row).
+    """
+
+    rescale: Rescale = eqx.field(static=True, default="none")
+    wait_for: int | None = None
+
+    def __call__(self, code: AbstractCode, got: Got) -> Weights:
+        return _rescaled(code.weights(got), self.rescale, self.wait_for, code)
+
+    def check(self, workers: int) -> None:
+        _check(self.rescale, self.wait_for, workers)
+
+
+class ByLeastSquares(AbstractDecode):
+    """The a that brings w = G a closest to 1 (optimal decoding; Charles et al. 2017), rescaled as in `ByCode`."""
+
+    rescale: Rescale = eqx.field(static=True, default="none")
+    wait_for: int | None = None
+
+    def __call__(self, code: AbstractCode, got: Got) -> Weights:
+        return _rescaled(least_squares_weights(code.G, got), self.rescale, self.wait_for, code)
+
+    def check(self, workers: int) -> None:
+        _check(self.rescale, self.wait_for, workers)
+
+
+def _rescaled(a: Weights, rescale: Rescale, wait_for: int | None, code: AbstractCode) -> Weights:
+    if rescale == "none":
+        return a
+    if rescale == "covered":
+        share = (code.G @ a).mean()
+        return a / (share + (share == 0))  # nothing arrived: a is all zeros and stays so
+    return a / expected_coverage(code, wait_for)
+
+
+def expected_coverage(code: AbstractCode, wait_for):
+    """1 - p, averaged over blocks: the chance that `wait_for` uniformly random workers include a copy of a block.
+
+    p = C(k - l, r) / C(k, r) for a block with l copies (Lemma 2), here as a product of l factors so that r may be
+    traced. Scalar.
+    """
+    k = code.workers
+    covered = 0.0
+    for copies in code.copies:
+        missed = 1.0
+        for i in range(copies):
+            missed = missed * (k - wait_for - i) * (k - wait_for - i > 0) / (k - i)
+        covered = covered + (1 - missed) / code.blocks
+    return covered
+
+
+def _check(rescale: str, wait_for: int | None, workers: int) -> None:
+    if rescale not in ("none", "expected", "covered"):
+        raise ConfigError(f"rescale={rescale}: must be none, expected or covered")
+    if rescale == "expected" and (wait_for is None or not 1 <= wait_for <= workers):
+        raise ConfigError(f"wait_for={wait_for}: rescale=expected needs it between 1 and workers={workers}")

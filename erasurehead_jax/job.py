@@ -1,0 +1,105 @@
+"""From a resolved config to the objects of a run. Both backends, the launcher and every rank build them here."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import hydra.utils
+import jax
+import numpy as np
+from hydra.errors import InstantiationException
+from jaxtyping import Float
+
+from erasurehead_jax.cluster.protocol import Late
+from erasurehead_jax.data import Dataset, block_bounds
+from erasurehead_jax.delays import AbstractDelay
+from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.objectives import AbstractObjective
+from erasurehead_jax.scheme import Scheme
+
+
+class Job(NamedTuple):
+    """One training run."""
+
+    dataset: Dataset
+    objective: AbstractObjective
+    scheme: Scheme
+    delay: AbstractDelay
+    late: Late
+    rounds: int
+    seed: int
+    l2: float
+    evaluate_every: int | None
+    chunk_rows: int
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of parameters, gradients and messages."""
+        return np.dtype(np.float64 if jax.config.jax_enable_x64 else np.float32)  # pyright: ignore
+
+    def keys(self) -> tuple[jax.Array, jax.Array]:
+        """The key of the starting point and the key of the delays, both functions of `seed` alone."""
+        init, delay = jax.random.split(jax.random.key(self.seed))
+        return init, delay
+
+    def delays(self) -> Callable[[int], Float[np.ndarray, " k"]]:
+        """Round -> seconds that each worker sleeps, the same in both backends."""
+        code, (_, key) = self.scheme.code, self.keys()
+        draw = jax.jit(lambda t: self.delay.sample(jax.random.fold_in(key, t), code.workers, code.load / code.blocks))
+        return lambda round_: np.asarray(draw(round_))
+
+
+def build(config: dict[str, Any]) -> Job:
+    """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule."""
+    check_numbers(config)
+    jax.config.update("jax_enable_x64", config["x64"])
+    scheme = instantiate("scheme", config)
+    delay = instantiate("delay", config)
+    objective = instantiate("objective", config)
+    dataset = instantiate("data", config)
+    objective.check(dataset)
+    block_bounds(len(dataset.train), config["blocks"])
+    return Job(
+        dataset=dataset,
+        objective=objective,
+        scheme=scheme,
+        delay=delay,
+        late=config["late"],
+        rounds=config["rounds"],
+        seed=config["seed"],
+        l2=1 / len(dataset.train) if config["l2"] is None else config["l2"],
+        evaluate_every=config["evaluate_every"],
+        chunk_rows=config["cluster"]["chunk_rows"],
+    )
+
+
+def instantiate(group: str, config: dict[str, Any]) -> Any:
+    """The object of one config group. Raises ConfigError where its constructor does, or if its arguments do not fit."""
+    try:
+        return hydra.utils.instantiate(config[group], _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        if isinstance(error.__cause__, TypeError | ImportError | AttributeError) or error.__cause__ is None:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise ConfigError(f"{group}: cannot be built from its settings ({reason})") from error
+        raise
+
+
+def check_numbers(config: dict[str, Any]) -> None:
+    """Raises ConfigError for a top-level number outside its range."""
+    for name, least in (("workers", 1), ("blocks", 1), ("load", 1), ("wait_for", 1), ("rounds", 1), ("seed", 0)):
+        value = config[name]
+        if type(value) is not int or value < least:
+            raise ConfigError(f"{name}={value}: must be a whole number, at least {least}")
+    l2 = config["l2"]
+    if l2 is not None and (type(l2) not in (int, float) or not 0 <= l2 < math.inf):
+        raise ConfigError(f"l2={l2}: must be a number, 0 or more, or null for 1/N")
+    every = config["evaluate_every"]
+    if every is not None and (type(every) is not int or every < 1):
+        raise ConfigError(f"evaluate_every={every}: must be a whole number, at least 1, or null for after training")
+    if type(config["x64"]) is not bool:
+        raise ConfigError(f"x64={config['x64']}: must be true or false")
+    chunk_rows = config["cluster"]["chunk_rows"]
+    if type(chunk_rows) is not int or chunk_rows < 1:
+        raise ConfigError(f"cluster.chunk_rows={chunk_rows}: must be a whole number, at least 1")

@@ -1,0 +1,119 @@
+"""What is minimised: row losses, and the weighted gradient of some rows. Runs jitted on the workers."""
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from erasurehead_jax.data import Dataset, Rows
+from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.types import Key, Params
+
+
+class AbstractObjective(eqx.Module):
+    """f(x) = (1/N) sum of row losses. Parameters travel as one flat vector and are unravelled inside.
+
+    `metric` names the test metric: `auc` (of `predict` against targets -1 and +1) or `mse`.
+    """
+
+    metric: eqx.AbstractClassVar[str]
+
+    @abstractmethod
+    def init(self, key: Key, dataset: Dataset) -> Params:
+        """The starting point, a function of the key."""
+
+    @abstractmethod
+    def check(self, dataset: Dataset) -> None:
+        """Raises ConfigError if the targets are not of the kind this objective needs."""
+
+    @abstractmethod
+    def predict(self, x: Float[Array, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+        """The score of each row, for one model or several."""
+
+    @abstractmethod
+    def row_losses(self, x: Float[Array, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+        """The loss of each row, for one model or several."""
+
+    @abstractmethod
+    def gradient(self, x: Params, rows: Rows, row_weights: Float[Array, " m"]) -> Params:
+        """Sum over rows of weight * gradient of the row's loss, with respect to the coordinates in x."""
+
+    @abstractmethod
+    def touched(self, rows: Rows) -> Int[np.ndarray, " t"] | None:
+        """The coordinates that these rows can touch, ascending; None = all.
+
+        An objective that names coordinates promises that `gradient(x[touched], rows.restrict(touched), ...)` is the
+        gradient on them.
+        """
+
+
+class AbstractLinear(AbstractObjective):
+    """Linear models: the loss of a row depends on z = features . x and the target only."""
+
+    start: eqx.AbstractVar[Literal["zeros", "normal"]]
+
+    @abstractmethod
+    def loss(self, z: Float[Array, "m *models"], target: Float[Array, "m *models"]) -> Float[Array, "m *models"]:
+        """The row loss."""
+
+    @abstractmethod
+    def slope(self, z: Float[Array, " m"], target: Float[Array, " m"]) -> Float[Array, " m"]:
+        """Its derivative with respect to z."""
+
+    def init(self, key: Key, dataset: Dataset) -> Params:
+        if self.start not in ("zeros", "normal"):
+            raise ConfigError(f"init={self.start}: must be zeros or normal")
+        return jnp.zeros(dataset.dim) if self.start == "zeros" else jax.random.normal(key, (dataset.dim,))
+
+    def predict(self, x: Float[Array, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+        return rows.features.matvec(x)
+
+    def row_losses(self, x: Float[Array, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+        z = self.predict(x, rows)
+        target = jnp.asarray(rows.target, z.dtype)
+        return self.loss(z, target.reshape(target.shape + (1,) * (z.ndim - 1)))
+
+    def gradient(self, x: Params, rows: Rows, row_weights: Float[Array, " m"]) -> Params:
+        x = jnp.asarray(x)
+        slopes = self.slope(rows.features.matvec(x), jnp.asarray(rows.target, x.dtype))
+        return rows.features.rmatvec(jnp.asarray(row_weights, x.dtype) * slopes)
+
+    def touched(self, rows: Rows) -> Int[np.ndarray, " t"] | None:
+        return rows.features.touched()
+
+
+class Logistic(AbstractLinear):
+    """log(1 + exp(-y z)), targets -1 and +1."""
+
+    start: Literal["zeros", "normal"] = eqx.field(static=True, default="zeros")
+    metric: ClassVar[str] = "auc"
+
+    def check(self, dataset: Dataset) -> None:
+        if not np.isin(np.asarray(dataset.train.target), (-1, 1)).all():
+            raise ConfigError(f"objective=logistic: needs targets -1 and +1, but data={dataset.name} has numbers")
+
+    def loss(self, z: Float[Array, "m *models"], target: Float[Array, "m *models"]) -> Float[Array, "m *models"]:
+        return jnp.logaddexp(0, -target * z)  # finite for any margin
+
+    def slope(self, z: Float[Array, " m"], target: Float[Array, " m"]) -> Float[Array, " m"]:
+        return -target * jax.nn.sigmoid(-target * z)
+
+
+class LeastSquares(AbstractLinear):
+    """(y - z)^2."""
+
+    start: Literal["zeros", "normal"] = eqx.field(static=True, default="zeros")
+    metric: ClassVar[str] = "mse"
+
+    def check(self, dataset: Dataset) -> None:
+        del dataset  # any number will do
+
+    def loss(self, z: Float[Array, "m *models"], target: Float[Array, "m *models"]) -> Float[Array, "m *models"]:
+        return (target - z) ** 2
+
+    def slope(self, z: Float[Array, " m"], target: Float[Array, " m"]) -> Float[Array, " m"]:
+        return 2 * (z - target)

@@ -1,0 +1,84 @@
+"""The progress bar: reads history.csv as it grows, so the training loop knows nothing of it."""
+
+import csv
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from erasurehead_jax.record import HISTORY
+
+
+class RoundsBar:
+    """Round, workers waited for, decode error, gradient norm and time left; call `update` now and then."""
+
+    def __init__(self, run_dir: Path, rounds: int, workers: int, label: str):
+        self._path, self._rounds, self._workers = run_dir / HISTORY, rounds, workers
+        self._names: list[str] = []
+        self._offset = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[last]}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(label, total=rounds, start=False, last=f"starting {workers} workers")
+
+    def __enter__(self) -> "RoundsBar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self) -> None:
+        """Shows the rows that have come since the last call."""
+        rows = self._new_rows()
+        if not self._names:
+            return
+        if not self._bar.tasks[self._task].started:
+            self._bar.start_task(self._task)
+            self._bar.update(self._task, last="")
+        if rows:
+            row = dict(zip(self._names, rows[-1], strict=True))
+            done = int(row["round"]) + 1
+            last = (
+                f"waited for {row['waited']}/{self._workers}  decode error {float(row['decode_error']):.3g}  "
+                f"‖g‖ {float(row['grad_norm']):.3g}"
+            )
+            self._bar.update(self._task, completed=done, last=last if done < self._rounds else "evaluating")
+
+    def _new_rows(self) -> list[list[str]]:
+        try:
+            with self._path.open(newline="") as file:
+                file.seek(self._offset)
+                text = file.read()
+        except FileNotFoundError:
+            return []
+        whole = text[: text.rfind("\n") + 1]
+        self._offset += len(whole.encode())
+        rows = list(csv.reader(whole.splitlines()))
+        if rows and not self._names:
+            self._names = rows.pop(0)
+        return rows
+
+
+def summary_table(summary: dict, run_dir: Path) -> Table:
+    """The last words of a run."""
+    table = Table(title=f"{summary['scheme']} on {summary['data']}", show_header=False, title_justify="left")
+    size = f"{summary['workers']} workers, {summary['blocks']} blocks, load {summary['load']}, late={summary['late']}"
+    rounds, clock_s = summary["rounds"], summary["clock_s"]
+    per_round = f", {1e3 * clock_s / rounds:.1f} ms a round" if rounds else ""
+    table.add_row("cluster", size)
+    table.add_row("clock", f"{clock_s:.3f} s for {rounds} rounds{per_round} (compilation and evaluation excluded)")
+    if summary["overhead"]:
+        table.add_row(
+            "ideal", f"{summary['ideal_s']:.3f} s given the injected delays: overhead {summary['overhead']:.3f}"
+        )
+    for name, value in summary["final"].items():
+        table.add_row(name, "" if value is None else f"{value:.6g}")
+    table.add_row("run directory", str(run_dir))
+    return table

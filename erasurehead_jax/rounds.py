@@ -1,0 +1,40 @@
+"""The update that both backends share: from the decoded sum of gradients to the next iterate."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from erasurehead_jax.optimizers import MomentumState
+from erasurehead_jax.types import Params
+
+
+class State(NamedTuple):
+    """What a run carries from round to round. `x` is the point at which the next gradient is taken."""
+
+    x: Params
+    optimizer: optax.OptState
+
+
+def start(optimizer: optax.GradientTransformation, x: Params) -> State:
+    """The state before the first round."""
+    return State(jnp.asarray(x), optimizer.init(x))
+
+
+def apply_gradient(
+    optimizer: optax.GradientTransformation, l2: float, train_rows: int, state: State, decoded: Params
+) -> tuple[State, Float[Array, ""]]:
+    """One step on (1/N) * sum of row losses + l2 * ||x||^2, and the norm of the gradient it used.
+
+    `decoded` is the decoded *sum* of the row gradients; the regulariser is exact in every round because the master
+    adds it (Algorithm 1, with g/n read as the mean over N rows).
+    """
+    gradient = decoded / train_rows + 2 * l2 * state.x
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.x)
+    return State(jnp.asarray(optax.apply_updates(state.x, updates)), optimizer_state), jnp.linalg.norm(gradient)
+
+
+def iterate(state: State) -> Params:
+    """The iterate to report and keep: for most optimisers the point itself, for `nesterov` x and not y."""
+    return state.optimizer.iterate if isinstance(state.optimizer, MomentumState) else state.x

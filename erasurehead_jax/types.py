@@ -1,0 +1,20 @@
+"""The glossary as array types. One meaning each, in code, configs, docs and plots.
+
+n blocks of the training rows, k workers, c load (blocks a worker holds), M messages a round (M = k for most codes),
+d parameters, m rows. Times are seconds (`_s`), sizes bytes (`_bytes`).
+"""
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+AnyArray = Array | np.ndarray
+
+Params = Float[AnyArray, " d"]  # all parameters as one flat vector
+Assignment = Float[np.ndarray, "n M"]  # G: message m is the sum over blocks i of G[i, m] * gradient of f_i
+Owner = Int[np.ndarray, " M"]  # the worker that sends each message
+Got = Bool[AnyArray, " M"]  # which messages have arrived this round
+Weights = Float[AnyArray, " M"]  # a: decoding weights, zero where `got` is False
+Shares = Float[AnyArray, " n"]  # w = G @ a: share of each block in the decoded gradient; exact iff w == 1
+Seconds = Float[AnyArray, " M"]
+Key = PRNGKeyArray
+Verdict = Bool[AnyArray, ""] | bool | np.bool_
