@@ -25,6 +25,10 @@ class AbstractStop(eqx.Module):
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
         """Enough, `elapsed_s` seconds into the round, with the messages `got`?"""
 
+    def at_most(self, workers: int) -> int:
+        """r, the number of workers waited for at most."""
+        return workers
+
     def check(self, workers: int) -> None:
         """Raises ConfigError if the rule cannot be meant for this many workers."""
 
@@ -46,6 +50,9 @@ class Count(AbstractStop):
 
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
         return code.heard(got).sum() >= self.wait_for
+
+    def at_most(self, workers: int) -> int:
+        return self.wait_for
 
     def check(self, workers: int) -> None:
         if not 1 <= self.wait_for <= workers:
@@ -98,6 +105,9 @@ class AnyOf(AbstractStop):
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
         return reduce(or_, (rule(code, got, elapsed_s) for rule in self.rules))
 
+    def at_most(self, workers: int) -> int:
+        return min(rule.at_most(workers) for rule in self.rules)
+
     def check(self, workers: int) -> None:
         _check_all("any_of", self.rules, workers)
 
@@ -114,6 +124,9 @@ class AllOf(AbstractStop):
 
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
         return reduce(and_, (rule(code, got, elapsed_s) for rule in self.rules))
+
+    def at_most(self, workers: int) -> int:
+        return max(rule.at_most(workers) for rule in self.rules)
 
     def check(self, workers: int) -> None:
         _check_all("all_of", self.rules, workers)

@@ -131,6 +131,7 @@ def _summary(job: Job, choices: dict[str, str], run: _Run, clock_s: float) -> di
         "workers": code.workers,
         "blocks": code.blocks,
         "load": code.load,
+        "wait_for": job.scheme.stop.at_most(code.workers),
         "late": job.late,
         "data": job.dataset.name,
         "features": job.dataset.dim,
