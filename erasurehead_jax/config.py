@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from erasurehead_jax.errors import ConfigError
@@ -36,5 +36,9 @@ def run_command(command: Callable[[], None]) -> NoReturn:
 
 def refuse(error: Exception) -> NoReturn:
     """Prints the error as one line and exits with status 2."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    told = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        told = f"{group}={name}: unknown; choose one of {', '.join(error.options)}"
+    print(f"error: {' '.join(told.split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)

@@ -69,11 +69,14 @@ def _save_config(cfg: DictConfig, run_dir: Path) -> None:
 
 
 def _remove_if_empty(run_dir: Path) -> None:
-    for folder in (run_dir, *run_dir.parents):
+    here = Path.cwd()
+    folder = run_dir
+    while folder == run_dir or here in folder.parents:
         try:
             folder.rmdir()
-        except OSError:  # not empty, or not ours
+        except OSError:  # not empty
             return
+        folder = folder.parent
 
 
 def main() -> None:
