@@ -8,7 +8,7 @@ import equinox as eqx
 from erasurehead_jax.codes import AbstractCode
 from erasurehead_jax.codes.base import least_squares_weights
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.types import Got, Weights
+from erasurehead_jax.types import Got, Number, Weights
 
 Rescale = Literal["none", "expected", "covered"]
 
@@ -34,7 +34,7 @@ class ByCode(AbstractDecode):
     """
 
     rescale: Rescale = eqx.field(static=True, default="none")
-    wait_for: int | None = None
+    wait_for: Number | None = None
 
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
         return _rescaled(code.weights(got), self.rescale, self.wait_for, code)
@@ -47,7 +47,7 @@ class ByLeastSquares(AbstractDecode):
     """The a that brings w = G a closest to 1 (optimal decoding; Charles et al. 2017), rescaled as in `ByCode`."""
 
     rescale: Rescale = eqx.field(static=True, default="none")
-    wait_for: int | None = None
+    wait_for: Number | None = None
 
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
         return _rescaled(least_squares_weights(code.G, got), self.rescale, self.wait_for, code)
@@ -56,7 +56,7 @@ class ByLeastSquares(AbstractDecode):
         _check(self.rescale, self.wait_for, workers)
 
 
-def _rescaled(a: Weights, rescale: Rescale, wait_for: int | None, code: AbstractCode) -> Weights:
+def _rescaled(a: Weights, rescale: Rescale, wait_for: Number | None, code: AbstractCode) -> Weights:
     if rescale == "none":
         return a
     if rescale == "covered":
@@ -81,8 +81,8 @@ def expected_coverage(code: AbstractCode, wait_for):
     return covered
 
 
-def _check(rescale: str, wait_for: int | None, workers: int) -> None:
+def _check(rescale: str, wait_for: Number | None, workers: int) -> None:
     if rescale not in ("none", "expected", "covered"):
         raise ConfigError(f"rescale={rescale}: must be none, expected or covered")
-    if rescale == "expected" and (wait_for is None or not 1 <= wait_for <= workers):
+    if rescale == "expected" and not hasattr(wait_for, "dtype") and (wait_for is None or not 1 <= wait_for <= workers):
         raise ConfigError(f"wait_for={wait_for}: rescale=expected needs it between 1 and workers={workers}")

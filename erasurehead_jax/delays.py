@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.types import Key
+from erasurehead_jax.errors import require_number
+from erasurehead_jax.types import Key, Number
 
 
 class AbstractDelay(eqx.Module):
@@ -16,14 +16,14 @@ class AbstractDelay(eqx.Module):
     the same delays wherever it runs."""
 
     @abstractmethod
-    def sample(self, key: Key, k: int, load: float) -> Float[Array, " k"]:
+    def sample(self, key: Key, k: int, load: Number) -> Float[Array, " k"]:
         """Seconds for each of k workers that hold this fraction of the data."""
 
 
 class NoDelay(AbstractDelay):
     """The machine's own speed."""
 
-    def sample(self, key: Key, k: int, load: float) -> Float[Array, " k"]:
+    def sample(self, key: Key, k: int, load: Number) -> Float[Array, " k"]:
         return jnp.zeros(k)
 
 
@@ -33,13 +33,13 @@ class Exponential(AbstractDelay):
     The published code's: it sleeps with *mean* 0.5 s (section 5.1 of the paper says "parameter 1/2").
     """
 
-    mean_s: float
+    mean_s: Number
 
     def __check_init__(self):
-        _check_seconds("mean_s", self.mean_s)
+        require_number("delay.mean_s", self.mean_s)
 
-    def sample(self, key: Key, k: int, load: float) -> Float[Array, " k"]:
-        return self.mean_s * jax.random.exponential(key, (k,))
+    def sample(self, key: Key, k: int, load: Number) -> Float[Array, " k"]:
+        return jnp.asarray(self.mean_s * jax.random.exponential(key, (k,)))
 
 
 class ShiftedExponential(AbstractDelay):
@@ -49,17 +49,12 @@ class ShiftedExponential(AbstractDelay):
     of it takes that fraction of the time. The paper's unit is shift_s = 1, mean_s = 1/lambda.
     """
 
-    shift_s: float
-    mean_s: float
+    shift_s: Number
+    mean_s: Number
 
     def __check_init__(self):
-        _check_seconds("shift_s", self.shift_s)
-        _check_seconds("mean_s", self.mean_s)
+        require_number("delay.shift_s", self.shift_s)
+        require_number("delay.mean_s", self.mean_s)
 
-    def sample(self, key: Key, k: int, load: float) -> Float[Array, " k"]:
-        return load * (self.shift_s + self.mean_s * jax.random.exponential(key, (k,)))
-
-
-def _check_seconds(name: str, value: float) -> None:
-    if isinstance(value, int | float) and not 0 <= value < float("inf"):
-        raise ConfigError(f"delay.{name}={value}: must be a finite number of seconds, 0 or more")
+    def sample(self, key: Key, k: int, load: Number) -> Float[Array, " k"]:
+        return jnp.asarray(load * (self.shift_s + self.mean_s * jax.random.exponential(key, (k,))))

@@ -1,8 +1,31 @@
 """The one exception a user can cause: the commands print it as one line and exit with status 2."""
 
+import math
+from typing import Any
+
 
 class ConfigError(ValueError):
     """A setting, file or machine that breaks a documented rule.
 
     The message is one line: the field, its value, the rule, and what to do.
     """
+
+
+def require_whole(field: str, value: Any, least: int) -> None:
+    """Raises ConfigError unless the value is a whole number, at least `least`."""
+    if type(value) is not int or value < least:
+        raise ConfigError(f"{field}={value}: must be a whole number, at least {least}")
+
+
+def require_number(field: str, value: Any, above: float | None = None, at_most: float = math.inf) -> None:
+    """Raises ConfigError unless the value is a finite number, 0 or more (or more than `above`) and `at_most`.
+
+    Arrays pass: the simulator maps over numbers that were checked when the grid was made.
+    """
+    if hasattr(value, "dtype"):
+        return
+    fits = type(value) in (int, float) and math.isfinite(value) and (value >= 0 if above is None else value > above)
+    if not fits or value > at_most:
+        low = "0 or more" if above is None else f"above {above:g}"
+        high = "" if at_most == math.inf else f" and at most {at_most:g}"
+        raise ConfigError(f"{field}={value}: must be a finite number, {low}{high}")

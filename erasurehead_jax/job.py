@@ -1,6 +1,5 @@
 """From a resolved config to the objects of a run. Both backends, the launcher and every rank build them here."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,10 +9,9 @@ import numpy as np
 from hydra.errors import InstantiationException
 from jaxtyping import Float
 
-from erasurehead_jax.cluster.protocol import Late
 from erasurehead_jax.data import Dataset, block_bounds
 from erasurehead_jax.delays import AbstractDelay
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.errors import ConfigError, require_number, require_whole
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.scheme import Scheme
 
@@ -25,7 +23,7 @@ class Job(NamedTuple):
     objective: AbstractObjective
     scheme: Scheme
     delay: AbstractDelay
-    late: Late
+    late: str
     rounds: int
     seed: int
     l2: float
@@ -89,17 +87,11 @@ def instantiate(group: str, config: dict[str, Any]) -> Any:
 def check_numbers(config: dict[str, Any]) -> None:
     """Raises ConfigError for a top-level number outside its range."""
     for name, least in (("workers", 1), ("blocks", 1), ("load", 1), ("wait_for", 1), ("rounds", 1), ("seed", 0)):
-        value = config[name]
-        if type(value) is not int or value < least:
-            raise ConfigError(f"{name}={value}: must be a whole number, at least {least}")
-    l2 = config["l2"]
-    if l2 is not None and (type(l2) not in (int, float) or not 0 <= l2 < math.inf):
-        raise ConfigError(f"l2={l2}: must be a number, 0 or more, or null for 1/N")
-    every = config["evaluate_every"]
-    if every is not None and (type(every) is not int or every < 1):
-        raise ConfigError(f"evaluate_every={every}: must be a whole number, at least 1, or null for after training")
+        require_whole(name, config[name], least)
+    if config["l2"] is not None:
+        require_number("l2", config["l2"])
+    if config["evaluate_every"] is not None:
+        require_whole("evaluate_every", config["evaluate_every"], 1)
     if type(config["x64"]) is not bool:
         raise ConfigError(f"x64={config['x64']}: must be true or false")
-    chunk_rows = config["cluster"]["chunk_rows"]
-    if type(chunk_rows) is not int or chunk_rows < 1:
-        raise ConfigError(f"cluster.chunk_rows={chunk_rows}: must be a whole number, at least 1")
+    require_whole("cluster.chunk_rows", config["cluster"]["chunk_rows"], 1)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from erasurehead_jax.data import Dataset, Rows
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.types import Key, Params
+from erasurehead_jax.types import AnyArray, Key, Params
 
 
 class AbstractObjective(eqx.Module):
@@ -31,15 +31,15 @@ class AbstractObjective(eqx.Module):
         """Raises ConfigError if the targets are not of the kind this objective needs."""
 
     @abstractmethod
-    def predict(self, x: Float[Array, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+    def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
         """The score of each row, for one model or several."""
 
     @abstractmethod
-    def row_losses(self, x: Float[Array, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+    def row_losses(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
         """The loss of each row, for one model or several."""
 
     @abstractmethod
-    def gradient(self, x: Params, rows: Rows, row_weights: Float[Array, " m"]) -> Params:
+    def gradient(self, x: Params, rows: Rows, row_weights: Float[AnyArray, " m"]) -> Params:
         """Sum over rows of weight * gradient of the row's loss, with respect to the coordinates in x."""
 
     @abstractmethod
@@ -57,11 +57,13 @@ class AbstractLinear(AbstractObjective):
     start: eqx.AbstractVar[Literal["zeros", "normal"]]
 
     @abstractmethod
-    def loss(self, z: Float[Array, "m *models"], target: Float[Array, "m *models"]) -> Float[Array, "m *models"]:
+    def loss(
+        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
+    ) -> Float[AnyArray, "m *models"]:
         """The row loss."""
 
     @abstractmethod
-    def slope(self, z: Float[Array, " m"], target: Float[Array, " m"]) -> Float[Array, " m"]:
+    def slope(self, z: Float[AnyArray, " m"], target: Float[AnyArray, " m"]) -> Float[AnyArray, " m"]:
         """Its derivative with respect to z."""
 
     def init(self, key: Key, dataset: Dataset) -> Params:
@@ -69,15 +71,15 @@ class AbstractLinear(AbstractObjective):
             raise ConfigError(f"init={self.start}: must be zeros or normal")
         return jnp.zeros(dataset.dim) if self.start == "zeros" else jax.random.normal(key, (dataset.dim,))
 
-    def predict(self, x: Float[Array, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+    def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
         return rows.features.matvec(x)
 
-    def row_losses(self, x: Float[Array, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+    def row_losses(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
         z = self.predict(x, rows)
         target = jnp.asarray(rows.target, z.dtype)
-        return self.loss(z, target.reshape(target.shape + (1,) * (z.ndim - 1)))
+        return jnp.asarray(self.loss(z, target.reshape(target.shape + (1,) * (z.ndim - 1))))
 
-    def gradient(self, x: Params, rows: Rows, row_weights: Float[Array, " m"]) -> Params:
+    def gradient(self, x: Params, rows: Rows, row_weights: Float[AnyArray, " m"]) -> Params:
         x = jnp.asarray(x)
         slopes = self.slope(rows.features.matvec(x), jnp.asarray(rows.target, x.dtype))
         return rows.features.rmatvec(jnp.asarray(row_weights, x.dtype) * slopes)
@@ -96,10 +98,12 @@ class Logistic(AbstractLinear):
         if not np.isin(np.asarray(dataset.train.target), (-1, 1)).all():
             raise ConfigError(f"objective=logistic: needs targets -1 and +1, but data={dataset.name} has numbers")
 
-    def loss(self, z: Float[Array, "m *models"], target: Float[Array, "m *models"]) -> Float[Array, "m *models"]:
+    def loss(
+        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
+    ) -> Float[AnyArray, "m *models"]:
         return jnp.logaddexp(0, -target * z)  # finite for any margin
 
-    def slope(self, z: Float[Array, " m"], target: Float[Array, " m"]) -> Float[Array, " m"]:
+    def slope(self, z: Float[AnyArray, " m"], target: Float[AnyArray, " m"]) -> Float[AnyArray, " m"]:
         return -target * jax.nn.sigmoid(-target * z)
 
 
@@ -112,8 +116,10 @@ class LeastSquares(AbstractLinear):
     def check(self, dataset: Dataset) -> None:
         del dataset  # any number will do
 
-    def loss(self, z: Float[Array, "m *models"], target: Float[Array, "m *models"]) -> Float[Array, "m *models"]:
+    def loss(
+        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
+    ) -> Float[AnyArray, "m *models"]:
         return (target - z) ** 2
 
-    def slope(self, z: Float[Array, " m"], target: Float[Array, " m"]) -> Float[Array, " m"]:
+    def slope(self, z: Float[AnyArray, " m"], target: Float[AnyArray, " m"]) -> Float[AnyArray, " m"]:
         return 2 * (z - target)

@@ -6,20 +6,21 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.types import Params
+from erasurehead_jax.errors import require_number
+from erasurehead_jax.types import Number, Params
 
 
-def step_sizes(step_size: float, decay: float = 1.0) -> optax.Schedule:
-    """Constant, or geometric if decay < 1: step_size * decay^t in round t = 0, 1, ... (Table 1)."""
-    if isinstance(step_size, int | float) and not 0 < step_size < float("inf"):
-        raise ConfigError(f"optimizer.step_size={step_size}: must be a positive number")
-    if isinstance(decay, int | float) and not 0 < decay <= 1:
-        raise ConfigError(f"optimizer.decay={decay}: must lie in (0, 1]")
+def step_sizes(step_size: Number, decay: Number = 1.0) -> optax.Schedule:
+    """Constant, or geometric if decay < 1: step_size * decay^t in round t = 0, 1, ... (Table 1).
+
+    Raises ConfigError unless step_size is positive and decay lies in (0, 1].
+    """
+    require_number("optimizer.step_size", step_size, above=0.0)
+    require_number("optimizer.decay", decay, above=0.0, at_most=1.0)
     return lambda t: step_size * decay**t
 
 
-def gd(step_size: float, decay: float = 1.0) -> optax.GradientTransformation:
+def gd(step_size: Number, decay: Number = 1.0) -> optax.GradientTransformation:
     """Gradient descent, x <- x - step * g (the paper's equation 2)."""
     return optax.sgd(step_sizes(step_size, decay))
 
@@ -36,7 +37,7 @@ def _start(params: Any) -> MomentumState:
     return MomentumState(jnp.zeros((), jnp.int32), jnp.zeros_like(params), params)
 
 
-def agd(step_size: float, decay: float = 1.0) -> optax.GradientTransformation:
+def agd(step_size: Number, decay: Number = 1.0) -> optax.GradientTransformation:
     """The published ErasureHead code's "AGD": x <- x + mu_t (x - x_previous) - step * g(x), mu_t = (t - 1)/(t + 2).
 
     The gradient is taken at x and not at the extrapolated point, so this is a heavy ball. Iteration 0 throws the
@@ -53,7 +54,7 @@ def agd(step_size: float, decay: float = 1.0) -> optax.GradientTransformation:
     return optax.GradientTransformation(_start, update)
 
 
-def nesterov(step_size: float, decay: float = 1.0) -> optax.GradientTransformation:
+def nesterov(step_size: Number, decay: Number = 1.0) -> optax.GradientTransformation:
     """The textbook's accelerated gradient: x_{t+1} = y_t - step * g(y_t), y_{t+1} = x_{t+1} + t/(t+3) (x_{t+1} - x_t).
 
     Nesterov 1983, with t = 0, 1, ... and y_0 = x_0. The optax parameters are y, where the gradient is taken; the

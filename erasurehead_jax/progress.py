@@ -63,7 +63,7 @@ class RoundsBar:
         rows = list(csv.reader(whole.splitlines()))
         if rows and not self._names:
             self._names = rows.pop(0)
-        return rows
+        return [row for row in rows if len(row) == len(self._names)]  # the file is rewritten when metrics are filled in
 
 
 def summary_table(summary: dict, run_dir: Path) -> Table:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from erasurehead_jax.codes import AbstractCode
 from erasurehead_jax.decoding import AbstractDecode
 from erasurehead_jax.stopping import AbstractStop
-from erasurehead_jax.types import Got, Seconds, Verdict
+from erasurehead_jax.types import Got, Number, Seconds, Verdict
 
 
 class Scheme(eqx.Module):
@@ -22,7 +22,7 @@ class Scheme(eqx.Module):
         self.stop.check(self.code.workers)
         self.decode.check(self.code.workers)
 
-    def enough(self, got: Got, elapsed_s: float) -> Verdict:
+    def enough(self, got: Got, elapsed_s: Number) -> Verdict:
         """Does the round end now? It always does once every message is in."""
         return self.stop(self.code, got, elapsed_s) | got.all()
 

@@ -8,8 +8,10 @@ from operator import and_, or_
 import equinox as eqx
 
 from erasurehead_jax.codes import AbstractCode
-from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.types import Got, Verdict
+from erasurehead_jax.errors import ConfigError, require_number
+from erasurehead_jax.types import Got, Number, Verdict
+
+ROUNDING = 1e-9  # of ||w - 1||^2 where the decoder solves a linear system
 
 
 class AbstractStop(eqx.Module):
@@ -19,13 +21,16 @@ class AbstractStop(eqx.Module):
     clock then. Rules use operators and methods only, so they take a NumPy mask or a traced one.
     """
 
-    instants_s: eqx.AbstractVar[tuple]
+    @property
+    def instants_s(self) -> tuple[Number, ...]:
+        """None, unless the rule looks at the clock."""
+        return ()
 
     @abstractmethod
-    def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
+    def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         """Enough, `elapsed_s` seconds into the round, with the messages `got`?"""
 
-    def at_most(self, workers: int) -> int:
+    def at_most(self, workers: int) -> Number:
         """r, the number of workers waited for at most."""
         return workers
 
@@ -36,60 +41,56 @@ class AbstractStop(eqx.Module):
 class Decodable(AbstractStop):
     """Stop as soon as the exact gradient can be decoded."""
 
-    instants_s: tuple = ()
-
-    def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
+    def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         return code.decodable(got)
 
 
 class Count(AbstractStop):
     """Stop when `wait_for` workers have answered in full."""
 
-    wait_for: int
-    instants_s: tuple = ()
+    wait_for: Number
 
-    def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
+    def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         return code.heard(got).sum() >= self.wait_for
 
-    def at_most(self, workers: int) -> int:
+    def at_most(self, workers: int) -> Number:
         return self.wait_for
 
     def check(self, workers: int) -> None:
-        if not 1 <= self.wait_for <= workers:
+        if not hasattr(self.wait_for, "dtype") and (
+            type(self.wait_for) is not int or not 1 <= self.wait_for <= workers
+        ):
             raise ConfigError(f"wait_for={self.wait_for}: must lie between 1 and workers={workers}")
 
 
 class Deadline(AbstractStop):
     """Stop `seconds` after the round began, with whatever has arrived."""
 
-    seconds: float
+    seconds: Number
 
     @property
-    def instants_s(self) -> tuple:
+    def instants_s(self) -> tuple[Number, ...]:
         """The deadline itself."""
         return (self.seconds,)
 
-    def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
+    def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         return elapsed_s >= self.seconds
 
     def check(self, workers: int) -> None:
-        if not self.seconds >= 0:
-            raise ConfigError(f"stop.seconds={self.seconds}: a deadline must be a number of seconds, 0 or more")
+        require_number("stop.seconds", self.seconds)
 
 
 class DecodeError(AbstractStop):
     """Stop when the decode error ||w - 1||^2 of the code's own decoder is at most `budget`."""
 
-    budget: float
-    instants_s: tuple = ()
+    budget: Number
 
-    def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
+    def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         w = code.G @ code.weights(got)
-        return ((w - 1) ** 2).sum() <= self.budget
+        return ((w - 1) ** 2).sum() <= self.budget + ROUNDING
 
     def check(self, workers: int) -> None:
-        if not self.budget >= 0:
-            raise ConfigError(f"stop.budget={self.budget}: a decode error budget must be 0 or more")
+        require_number("stop.budget", self.budget)
 
 
 class AnyOf(AbstractStop):
@@ -98,14 +99,14 @@ class AnyOf(AbstractStop):
     rules: tuple[AbstractStop, ...] = eqx.field(converter=tuple)
 
     @property
-    def instants_s(self) -> tuple:
+    def instants_s(self) -> tuple[Number, ...]:
         """The instants of all rules."""
         return _instants(self.rules)
 
-    def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
+    def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         return reduce(or_, (rule(code, got, elapsed_s) for rule in self.rules))
 
-    def at_most(self, workers: int) -> int:
+    def at_most(self, workers: int) -> Number:
         return min(rule.at_most(workers) for rule in self.rules)
 
     def check(self, workers: int) -> None:
@@ -118,21 +119,21 @@ class AllOf(AbstractStop):
     rules: tuple[AbstractStop, ...] = eqx.field(converter=tuple)
 
     @property
-    def instants_s(self) -> tuple:
+    def instants_s(self) -> tuple[Number, ...]:
         """The instants of all rules."""
         return _instants(self.rules)
 
-    def __call__(self, code: AbstractCode, got: Got, elapsed_s: float) -> Verdict:
+    def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         return reduce(and_, (rule(code, got, elapsed_s) for rule in self.rules))
 
-    def at_most(self, workers: int) -> int:
+    def at_most(self, workers: int) -> Number:
         return max(rule.at_most(workers) for rule in self.rules)
 
     def check(self, workers: int) -> None:
         _check_all("all_of", self.rules, workers)
 
 
-def _instants(rules: Sequence[AbstractStop]) -> tuple:
+def _instants(rules: Sequence[AbstractStop]) -> tuple[Number, ...]:
     return tuple(instant for rule in rules for instant in rule.instants_s)
 
 

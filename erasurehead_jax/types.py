@@ -16,5 +16,6 @@ Got = Bool[AnyArray, " M"]  # which messages have arrived this round
 Weights = Float[AnyArray, " M"]  # a: decoding weights, zero where `got` is False
 Shares = Float[AnyArray, " n"]  # w = G @ a: share of each block in the decoded gradient; exact iff w == 1
 Seconds = Float[AnyArray, " M"]
+Number = float | int | np.number | Float[AnyArray, ""] | Int[AnyArray, ""]  # one number, maybe traced
 Key = PRNGKeyArray
 Verdict = Bool[AnyArray, ""] | bool | np.bool_

@@ -1,8 +1,11 @@
-"""Float64 for every test, and a header that says which JAX ran them."""
+"""Float64, repeatable Hypothesis examples without a time limit, and a header line that says which JAX ran them."""
 
 import jax
+from hypothesis import settings
 
 jax.config.update("jax_enable_x64", True)
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_report_header() -> str:

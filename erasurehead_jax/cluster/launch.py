@@ -51,21 +51,26 @@ def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> i
             env=_environment(),
             start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
         )
-        interrupted = False
+        interrupts = []
+
+        def interrupt(*_: object) -> None:
+            interrupts.append(True)
+            if len(interrupts) > 1:
+                raise KeyboardInterrupt
+            ranks.send_signal(INTERRUPT)
+
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.SIG_IGN:  # as a shell sets it for a background job
+            signal.signal(signal.SIGINT, interrupt)
         try:
             while ranks.poll() is None:
-                try:
-                    watch()
-                    time.sleep(LOOK_EVERY_S)
-                except KeyboardInterrupt:
-                    if interrupted:
-                        raise
-                    interrupted = True
-                    ranks.send_signal(INTERRUPT)
+                watch()
+                time.sleep(LOOK_EVERY_S)
             watch()
         finally:
+            signal.signal(signal.SIGINT, before)
             _end(ranks)
-    if interrupted:
+    if interrupts:
         raise KeyboardInterrupt
     return ranks.returncode
 

@@ -6,7 +6,7 @@ Every event carries the clock (seconds, any origin) and returns what the master 
 """
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.types import Got
 
-Late = Literal["cancel", "skip", "wait"]
+LATE = ("cancel", "skip", "wait")  # what becomes of work that missed its round
 
 
 class Wait(NamedTuple):
@@ -49,9 +49,9 @@ class Protocol:
     `wait` every answer to this round, as the published code does. Raises ConfigError for another policy.
     """
 
-    def __init__(self, scheme: Scheme, late: Late):
-        if late not in get_args(Late):
-            raise ConfigError(f"late={late}: must be one of {', '.join(get_args(Late))}")
+    def __init__(self, scheme: Scheme, late: str):
+        if late not in LATE:
+            raise ConfigError(f"late={late}: must be one of {', '.join(LATE)}")
         self.scheme = scheme
         self.late = late
         self.round = -1
@@ -99,7 +99,8 @@ class Protocol:
             return Wait(np.inf) if self.late == "wait" and awaited.any() else Proceed()
         if self.scheme.enough(self._answered, t - self._began_s):
             return Update(self._answered.copy())
-        later = [self._began_s + s for s in self.scheme.stop.instants_s if self._began_s + s > t]
+        instants_s = [self._began_s + float(s) for s in self.scheme.stop.instants_s]
+        later = [instant_s for instant_s in instants_s if instant_s > t]
         if not awaited.any() and not later:
             heard, lost = int(self._answered.sum()), int((~self._alive).sum())
             return Fail(f"round {self.round}: {heard} messages arrived, {lost} workers are lost, and no more can come")

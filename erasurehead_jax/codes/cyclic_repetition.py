@@ -4,7 +4,7 @@ import equinox as eqx
 import numpy as np
 
 from erasurehead_jax.codes.base import AbstractCode, least_squares_weights
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.errors import ConfigError, require_whole
 from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
 
 
@@ -25,6 +25,7 @@ class CyclicRepetition(AbstractCode):
     def __init__(self, blocks: int, workers: int, load: int, code_seed: int = 0):
         if workers != blocks:
             raise ConfigError(f"blocks={blocks}: cyclic repetition needs as many blocks as workers ({workers})")
+        require_whole("code_seed", code_seed, 0)
         if not 1 <= load <= blocks:
             raise ConfigError(f"load={load}: must lie between 1 and blocks={blocks}")
         self.stragglers = load - 1

@@ -24,7 +24,7 @@ class FractionalRepetition(AbstractCode):
     def __init__(self, blocks: int, workers: int, load: int):
         require_multiple("blocks", blocks, "load", load, "every group of workers holds `load` blocks")
         self.groups = blocks // load
-        if workers % self.groups:
+        if workers < 1 or workers % self.groups:
             raise ConfigError(
                 f"workers={workers}: must be a multiple of blocks/load={self.groups}, the number of groups"
             )

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from erasurehead_jax.data import raw
 from erasurehead_jax.data.dataset import Dataset, Rows, split_rows
 from erasurehead_jax.data.features import OneHot
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.errors import ConfigError, require_whole
 
 FORMAT = 1  # raise it when the preprocessing or the layout of the prepared files changes
 
@@ -37,6 +37,7 @@ def one_hot_dataset(
     `encode` reads the raw file into category codes (each field's 0, 1, ... over **all** rows) and targets.
     Raises ConfigError for a missing or corrupt file.
     """
+    require_whole("data.split_seed", split_seed, 0)
     path = raw.find(file)
     published = path is not None
     if path is None:

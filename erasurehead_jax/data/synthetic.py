@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from erasurehead_jax.data.dataset import Dataset, Rows
 from erasurehead_jax.data.features import Dense, OneHot
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.errors import ConfigError, require_number, require_whole
 
 
 def synthetic(
@@ -28,13 +28,12 @@ def synthetic(
 
     Raises ConfigError for sizes below their minimum.
     """
-    for name, value, least in (("rows", rows, 2), ("fields", fields, 1), ("categories", categories, 2)):
-        if value < least:
-            raise ConfigError(f"data.{name}={value}: must be at least {least}")
+    for name, value, least in (("rows", rows, 5), ("fields", fields, 1), ("categories", categories, 2)):
+        require_whole(f"data.{name}", value, least)
+    require_whole("data.split_seed", split_seed, 0)
     if task not in ("classification", "regression"):
         raise ConfigError(f"data.task={task}: must be classification or regression")
-    if not noise > 0:
-        raise ConfigError(f"data.noise={noise}: must be positive")
+    require_number("data.noise", noise, above=0.0)
     rng = np.random.default_rng([split_seed, rows, fields, categories])
     if dense:
         x = true_model(fields + 1, split_seed)
@@ -44,7 +43,7 @@ def synthetic(
         x = true_model(fields * categories + 1, split_seed)
         features = OneHot(_zipf_index(rng, rows, fields, categories), len(x))
         z = x[features.index].sum(0)
-    z = (z - z.mean()) / z.std()
+    z = (z - z.mean()) / (z.std() or 1.0)  # a handful of rows can be all alike
     if task == "classification":
         target = np.where(rng.random(rows) < 1 / (1 + np.exp(-z / noise)), 1.0, -1.0)
     else:

@@ -1,0 +1,185 @@
+"""The protocol without processes, and DESIGN's rule: protocol and simulation take the same answers at the same time."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given, settings, strategies as st
+from omegaconf import OmegaConf
+
+from erasurehead_jax import AllOf, Count, Deadline, Decodable, FractionalRepetition, Logistic, Scheme, Uncoded, collect
+from erasurehead_jax.cluster.protocol import Fail, Proceed, Protocol, Update, Wait
+from erasurehead_jax.config import CONFIG_DIR
+from erasurehead_jax.data import block_bounds, synthetic
+from erasurehead_jax.decoding import ByCode
+from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.job import instantiate
+from erasurehead_jax.optimizers import gd
+from erasurehead_jax.rounds import apply_gradient, start
+
+SCHEMES = sorted(path.stem for path in (Path(CONFIG_DIR) / "scheme").glob("*.yaml"))
+WORKERS = 6
+
+
+def configured(name: str) -> Scheme:
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        cfg = compose("train", [f"scheme={name}", f"workers={WORKERS}", "load=2", "wait_for=3"])
+    return instantiate("scheme", {"scheme": OmegaConf.to_container(cfg.scheme, resolve=True)})
+
+
+SPECIAL = {
+    "deadline": Scheme(Uncoded(WORKERS, WORKERS), Deadline(1.5), ByCode()),
+    "at least a second and three workers": Scheme(
+        FractionalRepetition(WORKERS, WORKERS, 2), AllOf((Deadline(1.0), Count(3))), ByCode("covered")
+    ),
+}
+ALL = {name: configured(name) for name in SCHEMES} | SPECIAL
+
+
+def play(scheme: Scheme, arrival_s: np.ndarray) -> tuple[np.ndarray, float]:
+    """A round through the protocol: messages of one instant together, a tick at every instant it asks for."""
+    protocol = Protocol(scheme, "cancel")
+    decision, now_s = protocol.begin(0.0), 0.0
+    pending = sorted(set(arrival_s[np.isfinite(arrival_s)].tolist()))
+    while isinstance(decision, Wait):
+        next_s = pending[0] if pending else np.inf
+        now_s = min(next_s, decision.until_s)
+        assert np.isfinite(now_s), "the protocol waits for what never comes"
+        if now_s == next_s:
+            pending.pop(0)
+            together = np.flatnonzero(arrival_s == now_s)
+            decision = protocol.arrived([(0, int(m)) for m in together[::-1]], now_s)
+        else:
+            decision = protocol.tick(now_s)
+    assert isinstance(decision, Update)
+    return np.asarray(decision.got), float(now_s)
+
+
+times = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0]), min_size=WORKERS, max_size=WORKERS)
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=60, deadline=None)
+@given(arrival_s=times)
+def test_protocol_and_simulation_agree(name: str, arrival_s: list[float]):
+    got, elapsed_s = play(ALL[name], np.array(arrival_s))
+    simulated, simulated_s = collect(ALL[name], jnp.array(arrival_s))
+    np.testing.assert_array_equal(got, simulated)
+    assert elapsed_s == float(simulated_s)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_all_at_once(name: str):
+    for instant_s in (0.0, 0.7):
+        got, elapsed_s = play(ALL[name], np.full(WORKERS, instant_s))
+        assert got.all() or elapsed_s < instant_s or name == "deadline"
+        np.testing.assert_array_equal(got, collect(ALL[name], jnp.full(WORKERS, instant_s))[0])
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_iterates_agree(name: str):
+    """The master adds up messages, the simulator weighs blocks: the same steps, to 1e-12."""
+    scheme, objective = ALL[name], Logistic()
+    dataset = synthetic(rows=103, fields=3, categories=7)
+    optimizer = gd(1.0)
+    rows, bounds = dataset.train, block_bounds(len(dataset.train), scheme.code.blocks)
+    block_of = np.repeat(np.arange(scheme.code.blocks), np.diff(bounds))
+    master = simulated = start(optimizer, jnp.zeros(dataset.dim))
+    for t in range(5):
+        arrival_s = np.asarray(jax.random.exponential(jax.random.key(t), (WORKERS,)))
+        got, _ = play(scheme, arrival_s)
+        a = np.asarray(scheme.decode(scheme.code, got))
+        messages = [objective.gradient(master.x, rows, jnp.array(column[block_of])) for column in scheme.code.G.T]
+        decoded = sum(a[m] * messages[m] for m in np.flatnonzero(got))
+        master, _ = apply_gradient(optimizer, 0.01, len(rows), master, jnp.asarray(decoded))
+        got, _ = collect(scheme, arrival_s)
+        w = scheme.code.G @ scheme.decode(scheme.code, got)
+        decoded = objective.gradient(simulated.x, rows, w[block_of])
+        simulated, _ = apply_gradient(optimizer, 0.01, len(rows), simulated, decoded)
+        np.testing.assert_allclose(master.x, simulated.x, rtol=0, atol=1e-12)
+
+
+def erasurehead_protocol(late="cancel") -> Protocol:
+    return Protocol(ALL["erasurehead"], late)
+
+
+def test_late_answers_are_counted_and_never_used():
+    protocol = erasurehead_protocol()
+    protocol.begin(0.0)
+    decision = protocol.arrived([(0, 0), (0, 1), (0, 2)], 1.0)
+    assert isinstance(decision, Update) and decision.got.sum() == 3
+    assert protocol.updated(1.0) == Proceed()
+    protocol.begin(1.0)
+    decision = protocol.arrived([(0, 3), (0, 4), (0, 5)], 2.0)
+    assert isinstance(decision, Wait)
+    assert protocol.late_answers == 3
+    decision = protocol.arrived([(1, 3), (1, 4), (1, 5)], 3.0)
+    assert isinstance(decision, Update)
+    np.testing.assert_array_equal(decision.got, [False, False, False, True, True, True])
+
+
+def test_an_answer_counts_once():
+    protocol = erasurehead_protocol()
+    protocol.begin(0.0)
+    protocol.arrived([(0, 0)], 1.0)
+    assert isinstance(protocol.arrived([(0, 0), (0, 0)], 2.0), Wait)
+
+
+def test_the_mask_of_an_update_is_frozen():
+    protocol = erasurehead_protocol("wait")
+    protocol.begin(0.0)
+    decision = protocol.arrived([(0, 0), (0, 1), (0, 2)], 1.0)
+    assert isinstance(decision, Update)
+    protocol.updated(1.0)
+    protocol.arrived([(0, 3)], 2.0)
+    assert decision.got.sum() == 3
+
+
+def test_wait_drains_everybody():
+    protocol = erasurehead_protocol("wait")
+    protocol.begin(0.0)
+    protocol.arrived([(0, m) for m in range(3)], 1.0)
+    assert isinstance(protocol.updated(1.0), Wait)
+    assert isinstance(protocol.arrived([(0, 3), (0, 4)], 2.0), Wait)
+    assert protocol.arrived([(0, 5)], 3.0) == Proceed()
+    assert protocol.late_answers == 3
+
+
+def test_draining_does_not_wait_for_the_lost():
+    protocol = erasurehead_protocol("wait")
+    protocol.begin(0.0)
+    protocol.arrived([(0, m) for m in range(3)], 1.0)
+    protocol.updated(1.0)
+    protocol.arrived([(0, 3), (0, 4)], 2.0)
+    assert protocol.lost(5, 3.0) == Proceed()
+
+
+def test_a_rule_that_can_never_hold_fails_at_once():
+    protocol = Protocol(ALL["uncoded"], "cancel")
+    protocol.begin(0.0)
+    protocol.lost(2, 0.5)
+    decision = protocol.arrived([(0, m) for m in (0, 1, 3, 4, 5)], 1.0)
+    assert isinstance(decision, Fail) and "round 0" in decision.reason
+    assert isinstance(protocol.begin(2.0), Wait)
+
+
+def test_a_deadline_outlives_lost_workers():
+    protocol = Protocol(SPECIAL["deadline"], "cancel")
+    protocol.begin(10.0)
+    assert [protocol.lost(worker, 10.5) for worker in range(WORKERS)] == [Wait(11.5)] * WORKERS
+    assert isinstance(protocol.tick(11.5), Update)
+
+
+def test_clock_rules_name_their_instant():
+    protocol = Protocol(SPECIAL["at least a second and three workers"], "cancel")
+    assert protocol.begin(5.0) == Wait(6.0)
+    assert protocol.arrived([(0, 0), (0, 1), (0, 2)], 5.5) == Wait(6.0)
+    assert isinstance(protocol.tick(6.0), Update)
+
+
+def test_unknown_policy():
+    with pytest.raises(ConfigError, match="late=queue: must be one of cancel, skip, wait"):
+        Protocol(Scheme(Uncoded(2, 2), Decodable(), ByCode()), "queue")
