@@ -39,7 +39,7 @@ class Exponential(AbstractDelay):
         require_number("delay.mean_s", self.mean_s)
 
     def sample(self, key: Key, k: int, load: Number) -> Float[Array, " k"]:
-        return jnp.asarray(self.mean_s * jax.random.exponential(key, (k,)))
+        return jnp.asarray(self.mean_s * _exponential(key, k))
 
 
 class ShiftedExponential(AbstractDelay):
@@ -57,4 +57,9 @@ class ShiftedExponential(AbstractDelay):
         require_number("delay.mean_s", self.mean_s)
 
     def sample(self, key: Key, k: int, load: Number) -> Float[Array, " k"]:
-        return jnp.asarray(load * (self.shift_s + self.mean_s * jax.random.exponential(key, (k,))))
+        return jnp.asarray(load * (self.shift_s + self.mean_s * _exponential(key, k)))
+
+
+def _exponential(key: Key, k: int) -> Float[Array, " k"]:
+    """Drawn in float32, so that a seed means the same delays in every precision."""
+    return jax.random.exponential(key, (k,), jnp.float32).astype(float)

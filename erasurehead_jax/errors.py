@@ -12,9 +12,11 @@ class ConfigError(ValueError):
 
 
 def require_whole(field: str, value: Any, least: int) -> None:
-    """Raises ConfigError unless the value is a whole number, at least `least`."""
+    """Raises ConfigError unless the value is a whole number, at least `least` and below 2^32."""
     if type(value) is not int or value < least:
         raise ConfigError(f"{field}={value}: must be a whole number, at least {least}")
+    if value >= 2**32:
+        raise ConfigError(f"{field}={value}: must be below 2^32")
 
 
 def require_number(field: str, value: Any, above: float | None = None, at_most: float = math.inf) -> None:

@@ -69,7 +69,9 @@ class AbstractLinear(AbstractObjective):
     def init(self, key: Key, dataset: Dataset) -> Params:
         if self.start not in ("zeros", "normal"):
             raise ConfigError(f"init={self.start}: must be zeros or normal")
-        return jnp.zeros(dataset.dim) if self.start == "zeros" else jax.random.normal(key, (dataset.dim,))
+        if self.start == "zeros":
+            return jnp.zeros(dataset.dim)
+        return jax.random.normal(key, (dataset.dim,), jnp.float32).astype(float)  # the same start in every precision
 
     def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
         return rows.features.matvec(x)

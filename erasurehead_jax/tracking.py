@@ -64,7 +64,7 @@ class Wandb(AbstractTracking):
 
 
 def _logged_in() -> bool:
-    if "WANDB_API_KEY" in os.environ:
+    if os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import hydra
+import jax
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -27,9 +28,11 @@ def train(cfg: DictConfig) -> None:
         require_empty(run_dir)
         config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
         mpirun = check(config)
-    except USER_ERRORS as error:
+    except BaseException as error:
         _remove_if_empty(run_dir)
-        refuse(error)  # here, because Hydra would add lines of its own
+        if isinstance(error, USER_ERRORS):
+            refuse(error)  # here, because Hydra would add lines of its own
+        raise
     _save_config(cfg, run_dir)
     spec = {
         "config": config,
@@ -52,6 +55,7 @@ def check(config: dict[str, Any]) -> str:
 
     Raises ConfigError.
     """
+    jax.config.update("jax_platforms", "cpu")  # this process only checks; the ranks choose for themselves
     job = build(config)
     Protocol(job.scheme, job.late)
     instantiate("optimizer", config)

@@ -196,42 +196,80 @@ def test_any_optax_transformation(tmp_path: Path):
     assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
 
 
-def test_ctrl_c_keeps_what_was_done(tmp_path: Path):
-    run_dir = tmp_path / "run"
-    process = subprocess.Popen(
-        command(*SMALL, "rounds=100000", f"hydra.run.dir={run_dir}"),
-        cwd=tmp_path,
+def start_run(run_dir: Path, *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*SMALL, *overrides, f"hydra.run.dir={run_dir}"),
+        cwd=run_dir.parent,
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's `&` ignores it
     )
+
+
+def end_run(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """Sends the signal, waits, returns what was said."""
     try:
-        _wait_for_rows(run_dir / "history.csv", 5)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=LIMIT_S)
+        process.send_signal(number)
+        return process.communicate(timeout=LIMIT_S)[1]
     finally:
-        process.terminate()
+        process.kill()
+
+
+# Worker 1 answers and worker 3 never does: Ctrl-C comes in the middle of collecting, or of draining.
+HALF_WAY = ("delay._target_=harness.Fixed", "+delay.seconds=[0.0,0.0,0.0,3600]")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rows"),
+    [((), 5), (("scheme=uncoded", *HALF_WAY), 0), (("scheme=erasurehead", "late=wait", *HALF_WAY), 0)],
+    ids=["between answers", "collecting", "draining"],
+)
+def test_ctrl_c_keeps_what_was_done(tmp_path: Path, overrides: tuple[str, ...], rows: int):
+    run_dir = tmp_path / "run"
+    process = start_run(run_dir, "rounds=100000", *overrides)
+    _wait_for_rows(run_dir / "history.csv", rows)
+    time.sleep(1)
+    err = end_run(process, signal.SIGINT)
     assert process.returncode == 130
     assert "interrupted" in err and "Traceback" not in err
     run = Finished(130, "", err, run_dir)
-    assert len(run.history) >= 5 and run.history.notna().all().all()
-    assert run.summary["interrupted"] and run.summary["rounds"] == len(run.history)
+    assert len(run.history) >= rows and run.history.notna().all().all()
+    assert run.summary["interrupted"] and run.summary["rounds"] == len(run.history) == len(run.arrival_s)
+    assert run.summary["cancelled"] >= 0
+    assert (run_dir / "model.npz").exists() and not (run_dir / "error.txt").exists()
+    assert _ranks_of(run_dir) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_rank_outlives_the_launcher(tmp_path: Path, number: signal.Signals):
+    run_dir = tmp_path / "run"
+    process = start_run(run_dir, "rounds=100000")
+    _wait_for_rows(run_dir / "history.csv", 1)
+    end_run(process, number)
+    until = time.monotonic() + LIMIT_S
+    while _ranks_of(run_dir):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_ctrl_c_while_the_ranks_start(tmp_path: Path):
+    run_dir = tmp_path / "run"
+    process = start_run(run_dir)
+    while not _ranks_of(run_dir):
+        time.sleep(0.05)
+    err = end_run(process, signal.SIGINT)
+    assert process.returncode == 130 and "Traceback" not in err
     assert _ranks_of(run_dir) == []
 
 
 def test_a_killed_rank_ends_the_job(tmp_path: Path):
     run_dir = tmp_path / "run"
-    process = subprocess.Popen(
-        command(*SMALL, "rounds=100000", f"hydra.run.dir={run_dir}"),
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-    )
+    process = start_run(run_dir, "rounds=100000")
     _wait_for_rows(run_dir / "history.csv", 5)
-    victim = _ranks_of(run_dir)[-1]
-    os.kill(victim, signal.SIGKILL)
-    assert process.wait(LIMIT_S) == 1
+    os.kill(_ranks_of(run_dir)[-1], signal.SIGKILL)
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
     assert _ranks_of(run_dir) == []
 
 

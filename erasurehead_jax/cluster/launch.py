@@ -1,5 +1,6 @@
 """Starts the ranks with mpirun, watches them, and cleans up after them."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -7,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from erasurehead_jax.cluster.rank import INTERRUPT
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.record import LOG
+from erasurehead_jax.record import HISTORY, LOG
 
 LOOK_EVERY_S = 0.2
 GRACE_S = 8.0  # from SIGTERM to SIGKILL; prterun needs about 2 s to end its ranks
@@ -36,13 +38,21 @@ def find_mpirun(named: str) -> str:
 def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> int:
     """Runs rank 0 and the workers to their end and returns mpirun's exit status; `watch` is called now and then.
 
-    Ctrl-C asks the master to stop after its round and is raised again when the ranks have ended; a second one ends
-    them at once.
+    Ctrl-C asks the master to stop and is raised again when the ranks have ended; a second one, or a SIGTERM or SIGHUP,
+    ends them at once.
     """
     workers = spec["config"]["workers"]
     command = [mpirun, "-n", str(workers + 1), "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE"]
     command += [sys.executable, "-m", "erasurehead_jax.cluster.rank", json.dumps(spec)]
-    with (Path(spec["run_dir"]) / LOG).open("ab") as log:
+    run_dir = Path(spec["run_dir"])
+    interrupts = []
+
+    def interrupt(number: int, _: object) -> None:
+        interrupts.append(number)
+        if number != signal.SIGINT or len(interrupts) > 1:
+            sys.exit(128 + number)
+
+    with (run_dir / LOG).open("ab") as log, _handling(interrupt):
         ranks = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -50,29 +60,44 @@ def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> i
             stderr=subprocess.STDOUT,
             env=_environment(),
             start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
+            preexec_fn=_end_with_parent,
         )
-        interrupts = []
-
-        def interrupt(*_: object) -> None:
-            interrupts.append(True)
-            if len(interrupts) > 1:
-                raise KeyboardInterrupt
-            ranks.send_signal(INTERRUPT)
-
-        before = signal.getsignal(signal.SIGINT)
-        if before is not signal.SIG_IGN:  # as a shell sets it for a background job
-            signal.signal(signal.SIGINT, interrupt)
         try:
             while ranks.poll() is None:
                 watch()
+                if interrupts and not (run_dir / HISTORY).exists():
+                    break  # still starting: nothing to keep
+                if interrupts:
+                    ranks.send_signal(INTERRUPT)
                 time.sleep(LOOK_EVERY_S)
             watch()
         finally:
-            signal.signal(signal.SIGINT, before)
             _end(ranks)
     if interrupts:
         raise KeyboardInterrupt
     return ranks.returncode
+
+
+@contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Ctrl-C and requests to end go to `handler`, except those that are ignored (as a shell does for `&`)."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _end_with_parent() -> None:
+    """Linux ends mpirun, and with it the ranks, if this process is killed."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(ranks: subprocess.Popen) -> None:

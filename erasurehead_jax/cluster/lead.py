@@ -14,6 +14,7 @@ import numpy as np
 
 from erasurehead_jax.cluster import transport
 from erasurehead_jax.cluster.master import Master, Round
+from erasurehead_jax.cluster.protocol import Protocol
 from erasurehead_jax.cluster.rank import INTERRUPT
 from erasurehead_jax.job import Job, instantiate
 from erasurehead_jax.metrics import BATCH, evaluator
@@ -40,21 +41,20 @@ def lead(job: Job, spec: dict[str, Any]) -> None:
     run = _Run(job, run_dir, master)
     try:
         run.train(lambda: bool(interrupts))
-        clock_s = master.clock()
-        master.stop()
+        log.info("%d rounds in %.3f s", len(run.history.rows), run.clock_s)
         run.evaluate()
     finally:
         run.close()
-    log.info("%d rounds in %.3f s", len(run.history.rows), clock_s)
-    summary = _summary(job, spec["choices"], run, clock_s) | {
+    code, rounds = job.scheme.code, len(run.history.rows)
+    summary = _summary(job, spec["choices"], run, master.protocol) | {
         "startup_s": startup_s,
-        "interrupted": bool(interrupts),
+        "interrupted": rounds < job.rounds,
         "versions": _versions(),
     }
-    code = job.scheme.code
     write_arrays(run_dir / ARRIVALS, arrival_s=run.arrivals(), owner=code.owner, workers=np.array(code.workers))
     write_arrays(run_dir / MODEL, x=np.asarray(iterate(master.state)))
     write_json(run_dir / SUMMARY, summary)
+    master.stop()  # only now: a worker that hangs must not cost the run its results
     instantiate("tracking", config).report(run_dir, config, run.history.rows, summary)
 
 
@@ -65,9 +65,10 @@ class _Run:
         self._job, self._master = job, master
         self._evaluator = None
         self._arrivals: list[np.ndarray] = []
-        self._unwritten: list[Round] = []
+        self._unwritten: Round | None = None
         self._iterates = Iterates(run_dir, job.dataset.dim, job.dtype)
         self.history = History(run_dir, job.objective.metric)
+        self.clock_s = 0.0
         self.recorded_s = 0.0
         self.eval_s = 0.0
         self.used = 0
@@ -76,13 +77,13 @@ class _Run:
         """The training loop. A round is recorded while the workers compute the next one."""
         every = self._job.evaluate_every
         if every:
-            self._evaluate([])  # compile
+            self._evaluate([np.asarray(iterate(self._master.state))[None]])  # compile
         self._master.start_clock()
         for t in range(self._job.rounds):
             finished = self._master.round(interrupted, meanwhile=self._write)
             if finished is None:
                 break
-            self._unwritten.append(finished)
+            self._unwritten = finished
             if every and ((t + 1) % every == 0 or t + 1 == self._job.rounds):
                 self.eval_s += self._master.pause(lambda: self._write(evaluate=True))
         self._write()
@@ -92,6 +93,9 @@ class _Run:
         began_s = time.perf_counter()
         if not self._job.evaluate_every:
             self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
+        elif self.history.rows and "train_loss" not in self.history.rows[-1]:  # interrupted
+            last = self._evaluate([np.asarray(iterate(self._master.state))[None]])
+            self.history.fill([{} for _ in self.history.rows[:-1]] + last)
         self.eval_s += time.perf_counter() - began_s
 
     def arrivals(self) -> np.ndarray:
@@ -104,15 +108,17 @@ class _Run:
         self._iterates.close()
 
     def _write(self, evaluate: bool = False) -> None:
-        while self._unwritten:
-            done = self._unwritten.pop()
-            metrics = self._evaluate([done.x[None]])[0] if evaluate else {}
-            if not self._job.evaluate_every:
-                self._iterates.append(done.x)
-            self._arrivals.append(done.arrival_s)
-            self.recorded_s += done.collected_s
-            self.used += int((~np.isnan(done.arrival_s)).sum())
-            self.history.append({name: getattr(done, name) for name in self.history.columns[:8]} | metrics)
+        done, self._unwritten = self._unwritten, None
+        if done is None:
+            return
+        metrics = self._evaluate([done.x[None]])[0] if evaluate else {}
+        if not self._job.evaluate_every:
+            self._iterates.append(done.x)
+        self._arrivals.append(done.arrival_s)
+        self.clock_s = done.clock_s
+        self.recorded_s += done.collected_s
+        self.used += int((~np.isnan(done.arrival_s)).sum())
+        self.history.append({name: getattr(done, name) for name in self.history.columns[:8]} | metrics)
 
     def _evaluate(self, batches):
         if self._evaluator is None:
@@ -120,11 +126,11 @@ class _Run:
         return self._evaluator(batches)
 
 
-def _summary(job: Job, choices: dict[str, str], run: _Run, clock_s: float) -> dict[str, Any]:
+def _summary(job: Job, choices: dict[str, str], run: _Run, protocol: Protocol) -> dict[str, Any]:
     code, rounds = job.scheme.code, len(run.history.rows)
     ideal_s = _ideal_s(job, rounds)
     final = run.history.rows[-1] if rounds else {}
-    sent = rounds * code.messages
+    sent = (protocol.round + 1) * code.messages
     return {
         "scheme": choices["scheme"],
         "code": type(code).__name__,
@@ -139,13 +145,13 @@ def _summary(job: Job, choices: dict[str, str], run: _Run, clock_s: float) -> di
         "test_rows": len(job.dataset.test),
         "rounds": rounds,
         "seed": job.seed,
-        "clock_s": clock_s,
+        "clock_s": run.clock_s,
         "ideal_s": ideal_s,
-        "overhead": clock_s / ideal_s if ideal_s else None,
+        "overhead": run.clock_s / ideal_s if ideal_s else None,
         "recorded_s": run.recorded_s,
         "eval_s": run.eval_s,
-        "late_answers": run._master.protocol.late_answers,
-        "cancelled": sent - run.used - run._master.protocol.late_answers,
+        "late_answers": protocol.late_answers,
+        "cancelled": sent - run.used - protocol.late_answers,  # never received
         "lost_workers": [],
         "final": {name: final.get(name) for name in run.history.columns[-3:]},
     }

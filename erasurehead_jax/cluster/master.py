@@ -60,12 +60,10 @@ class Master:
         self._end.send_model(REHEARSAL, np.asarray(self.state.x), np.zeros(code.workers))
         answered = 0
         while answered < code.messages:
-            answers = self._end.poll(np.inf)
-            answered += len(answers)
-            if answered == code.messages:
-                self._step(self.state, self._decode(np.ones(code.messages)))
-            for answer in answers:
-                self._end.release(answer.message)
+            answered += len(self._end.poll(np.inf))
+        self._step(self.state, self._decode(np.ones(code.messages)))
+        for message in range(code.messages):
+            self._end.release(message)
 
     def start_clock(self) -> None:
         """The clock shows 0 from here on."""
@@ -84,7 +82,7 @@ class Master:
         return time.perf_counter() - self._origin_s
 
     def round(self, interrupted: Callable[[], bool], meanwhile: Callable[[], None]) -> Round | None:
-        """One round; None if it was interrupted. Raises Failed if it can never end.
+        """One round; None if it was interrupted before its step. Raises Failed if it can never end.
 
         `meanwhile` is done, on the clock, while the workers compute.
         """
@@ -104,8 +102,7 @@ class Master:
         grad_norm = float(grad_norm)  # waits for the step
         arrival_s = np.where(got, self._arrival_s, np.nan)
         collected_s = self.clock() - began_s
-        if isinstance(self._until_not_waiting(self.protocol.updated(self.clock()), began_s, interrupted), Wait):
-            return None
+        self._until_not_waiting(self.protocol.updated(self.clock()), began_s, interrupted)
         for message in np.flatnonzero(~np.isnan(self._arrival_s)):
             self._end.release(int(message))
         w = self._scheme.code.G @ a

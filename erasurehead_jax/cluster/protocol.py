@@ -60,6 +60,7 @@ class Protocol:
         self._answered = np.zeros(scheme.code.messages, bool)
         self._began_s = 0.0
         self._collecting = False
+        self._last: Decision = Proceed()
 
     def begin(self, t: float) -> Decision:
         """A new model has just been handed out."""
@@ -86,6 +87,8 @@ class Protocol:
 
     def tick(self, t: float) -> Decision:
         """Time has passed."""
+        if isinstance(self._last, Wait) and t < self._last.until_s:
+            return self._last  # nothing can have changed, and some rules are not cheap to ask
         return self._decide(t)
 
     def updated(self, t: float) -> Decision:
@@ -94,6 +97,10 @@ class Protocol:
         return self._decide(t)
 
     def _decide(self, t: float) -> Decision:
+        self._last = self._decision(t)
+        return self._last
+
+    def _decision(self, t: float) -> Decision:
         awaited = self._alive[self.scheme.code.owner] & ~self._answered
         if not self._collecting:
             return Wait(np.inf) if self.late == "wait" and awaited.any() else Proceed()

@@ -1,4 +1,4 @@
-"""What `mpirun` starts: `python -m erasurehead_jax.cluster.rank JOB.json`-text. Rank 0 leads, the others work."""
+"""What `mpirun` starts: `python -m erasurehead_jax.cluster.rank SPEC`, SPEC in JSON. Rank 0 leads, the others work."""
 
 import json
 import logging
@@ -34,6 +34,8 @@ def main() -> None:
 def _run(spec: dict[str, Any]) -> None:
     from erasurehead_jax.cluster import transport
 
+    if transport.size() != (expected := spec["config"]["workers"] + 1):
+        raise RuntimeError(f"{transport.size()} ranks instead of {expected}: mpirun and mpi4py's MPI do not match")
     _start_jax(transport.rank())
     from erasurehead_jax.job import build
 
@@ -50,10 +52,10 @@ def _run(spec: dict[str, Any]) -> None:
 
 def _start_jax(rank: int) -> None:
     """JAX sizes its thread pools by the cores it may use when it starts; with many ranks a machine, one will do."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[rank % len(cores)]})
+    pinned = hasattr(os, "sched_setaffinity")
+    cores = sorted(os.sched_getaffinity(0)) if pinned else []
+    if pinned:
+        os.sched_setaffinity(0, {cores[rank % len(cores)]})
     import jax
 
     # Compiled functions are kept for the next run, by machine: a shared home may serve processors of several kinds.
@@ -62,7 +64,8 @@ def _start_jax(rank: int) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # small steps: a hand-over to a thread costs more
     jax.devices()
-    os.sched_setaffinity(0, cores)
+    if pinned:
+        os.sched_setaffinity(0, cores)
 
 
 def _keep_error(run_dir: Path) -> None:
@@ -70,11 +73,12 @@ def _keep_error(run_dir: Path) -> None:
 
     text = f"rank {transport.rank()} failed:\n{traceback.format_exc()}"
     print(text, file=sys.stderr, flush=True)
+    mine = run_dir / f"{ERROR}.{transport.rank()}"
     try:
-        with (run_dir / ERROR).open("x") as file:  # only the first rank to fail gets to tell
-            file.write(text)
+        mine.write_text(text)
+        mine.rename(run_dir / ERROR) if not (run_dir / ERROR).exists() else mine.unlink()  # the first to fail tells
     except OSError:
-        pass  # another was first, or this host does not share the run directory: train.log has the text
+        pass  # this host does not share the run directory: train.log has the text
 
 
 if __name__ == "__main__":

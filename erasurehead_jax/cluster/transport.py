@@ -23,6 +23,7 @@ ALL = -1  # instead of coordinates: every one
 HEADER = 16  # bytes: the round (int64) and the seconds to sleep first (float64)
 FIRST_NAP_S, LONGEST_NAP_S = 50e-6, 2e-3
 MASTER_NAP_S = 100e-6
+SHUTDOWN_S = 10.0
 
 
 class Nap:
@@ -150,16 +151,25 @@ class MasterEnd:
         self._receives[message] = self._post(message)
 
     def stop(self) -> None:
-        """Tells every worker to end and drops what still comes, until all have said goodbye."""
+        """Tells every worker to end and drops what still comes, until all have said goodbye.
+
+        Raises TimeoutError if a worker has not done so after SHUTDOWN_S.
+        """
         self._newest = (STOP, None, np.zeros(self._workers))
         self._outdated[:] = True
-        goodbyes, nap = 0, Nap()
-        while goodbyes < self._workers:
+        until_s, nap, status = time.perf_counter() + SHUTDOWN_S, Nap(), MPI.Status()
+        staying = set(range(1, self._workers + 1))
+        for message in range(len(self._receives)):
+            if self._receives[message] == MPI.REQUEST_NULL:  # of a round that was interrupted
+                self.release(message)
+        while staying:
             for answer in self.poll(np.inf):
                 self.release(answer.message)
-            if self._comm.Iprobe(MPI.ANY_SOURCE, GOODBYE):
-                self._comm.Recv(np.empty(0, np.uint8), MPI.ANY_SOURCE, GOODBYE)
-                goodbyes += 1
+            if self._comm.Iprobe(MPI.ANY_SOURCE, GOODBYE, status):
+                self._comm.Recv(np.empty(0, np.uint8), status.Get_source(), GOODBYE)
+                staying.remove(status.Get_source())
+            elif time.perf_counter() > until_s:
+                raise TimeoutError(f"ranks {sorted(staying)} did not end within {SHUTDOWN_S:g} s")
             else:
                 nap()
         MPI.Request.Waitall(self._sends)
@@ -180,7 +190,9 @@ class WorkerEnd:
         self._answers = {m: Packet(length, dtype) for m in messages}
         self._sends = dict.fromkeys(messages, MPI.REQUEST_NULL)
         self._receive = self._post()
-        self._comm.Send(np.array([ALL] if touched is None else touched, np.int64), 0, HELLO)
+        hello, nap = self._comm.Isend(np.array([ALL] if touched is None else touched, np.int64), 0, HELLO), Nap()
+        while not hello.Test():
+            nap()
 
     def _post(self) -> MPI.Request:
         return self._comm.Irecv(self._models[self._incoming].bytes, 0, MODEL)

@@ -1,8 +1,8 @@
 """Raw file -> one-hot index matrix -> prepared cache, which every rank maps into memory instead of parsing."""
 
-import json
-import os
+import hashlib
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -42,13 +42,14 @@ def one_hot_dataset(
     published = path is not None
     if path is None:
         path = raw.download(file)
-    folder = raw.cache_dir() / "prepared" / f"{file.data}-split{split_seed}{'' if published else '-downloaded'}"
     stat = path.stat()
-    stamp = {"format": FORMAT, "source": str(path.resolve()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    if _stamp_of(folder) != stamp:
+    stamp = f"{FORMAT} {path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    digest = hashlib.sha256(stamp.encode()).hexdigest()[:12]
+    folder = raw.cache_dir() / "prepared" / f"{file.data}-split{split_seed}-{digest}"
+    if not folder.is_dir():
         if published:
             raw.verify(file, path)
-        _prepare(folder, stamp, file, path, encode, sizes, split_seed)
+        _prepare(folder, file, path, encode, sizes, split_seed)
     return _load(folder, file.data, sizes.dim)
 
 
@@ -57,7 +58,7 @@ def category_codes(column: np.ndarray) -> Int[np.ndarray, " rows"]:
     return np.unique(column, return_inverse=True)[1].astype(np.int32)
 
 
-def _prepare(folder: Path, stamp: dict, file: raw.RawFile, path: Path, encode, sizes: Table1, split_seed: int) -> None:
+def _prepare(folder: Path, file: raw.RawFile, path: Path, encode, sizes: Table1, split_seed: int) -> None:
     try:
         codes, target = encode(path)
     except (ValueError, KeyError, OSError) as error:
@@ -70,24 +71,15 @@ def _prepare(folder: Path, stamp: dict, file: raw.RawFile, path: Path, encode, s
         raise ConfigError(
             f"data={file.data}: {path} gives {found}, the paper's is {sizes}; get {file.name} from {file.home}"
         )
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}")  # several hosts may prepare at once: last one wins whole
-    partial.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent))  # several hosts may prepare at once: the first one wins whole
     for part, rows in (("train", train), ("test", test)):
         np.save(partial / f"{part}_index.npy", np.ascontiguousarray((codes + offsets[:, None])[:, rows]))
         np.save(partial / f"{part}_target.npy", target[rows])
-    (partial / "source.json").write_text(json.dumps(stamp))
-    shutil.rmtree(folder, ignore_errors=True)
     try:
         partial.replace(folder)
     except OSError:  # another process was first
         shutil.rmtree(partial)
-
-
-def _stamp_of(folder: Path) -> dict | None:
-    try:
-        return json.loads((folder / "source.json").read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _load(folder: Path, name: str, dim: int) -> Dataset:

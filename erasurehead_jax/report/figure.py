@@ -20,7 +20,8 @@ def comparison_figure(runs: list[Run], target: float, title: str, path: Path) ->
     figure, (against_clock, per_round) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for i, run in enumerate(runs):
         line, marker = STYLES[i % len(STYLES)]
-        clock_s, values = run.history["clock_s"], run.history[run.metric]
+        evaluated = run.history.dropna(subset=[run.metric])
+        clock_s, values = evaluated["clock_s"], evaluated[run.metric]
         every = max(1, len(values) // 8)
         against_clock.plot(clock_s, values, line, marker=marker, markevery=every, markersize=5, label=run.label)
     against_clock.axhline(target, color="0.6", linewidth=0.8)

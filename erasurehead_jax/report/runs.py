@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from erasurehead_jax.errors import ConfigError
@@ -45,7 +44,11 @@ def load_runs(folders: list[Path]) -> list[Run]:
         for scheme, folder in zip(schemes, found, strict=True)
     ]
     histories = [pd.read_csv(folder / HISTORY) for folder in found]
-    return [Run(*parts) for parts in zip(labels, summaries, histories, strict=True)]
+    runs = [Run(*parts) for parts in zip(labels, summaries, histories, strict=True) if parts[1]["rounds"]]
+    kinds = {(run.summary["data"], run.metric) for run in runs}
+    if len(kinds) != 1:
+        raise ConfigError(f"report: runs must share their data and metric, found {sorted(kinds) or 'no rounds at all'}")
+    return runs
 
 
 def baseline(runs: list[Run]) -> Run:
@@ -56,4 +59,5 @@ def baseline(runs: list[Run]) -> Run:
 def half_way_target(runs: list[Run]) -> float:
     """The metric that the baseline has half-way through its rounds: a target that every sound scheme can reach."""
     run = baseline(runs)
-    return float(np.asarray(run.history[run.metric])[(len(run.history) - 1) // 2])
+    values = run.history[run.metric].dropna().to_numpy()
+    return float(values[(len(values) - 1) // 2])
