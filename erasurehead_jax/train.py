@@ -1,6 +1,8 @@
 """Train: one run, or with -m several. `python -m erasurehead_jax.train scheme=erasurehead data=amazon ...`"""
 
 import json
+import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -39,6 +41,7 @@ def train(cfg: DictConfig) -> None:
         "choices": dict(HydraConfig.get().runtime.choices),
         "run_dir": str(run_dir),
         "launched_s": time.time(),
+        "launcher": [platform.node(), os.getpid()],
     }
     with RoundsBar(run_dir, config["rounds"], config["workers"], spec["choices"]["scheme"]) as bar:
         status = run_ranks(mpirun, spec, bar.update)

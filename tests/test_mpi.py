@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -196,15 +197,15 @@ def test_any_optax_transformation(tmp_path: Path):
     assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
 
 
+# A shell's `&` makes its children ignore Ctrl-C; these must not.
+HEED_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 def start_run(run_dir: Path, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*SMALL, *overrides, f"hydra.run.dir={run_dir}"),
-        cwd=run_dir.parent,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's `&` ignores it
-    )
+    line = [sys.executable, "-c", HEED_CTRL_C, *command(*SMALL, *overrides, f"hydra.run.dir={run_dir}")]
+    return subprocess.Popen(line, cwd=run_dir.parent, env=environment(), stderr=subprocess.PIPE, text=True)
 
 
 def end_run(process: subprocess.Popen[str], number: signal.Signals) -> str:

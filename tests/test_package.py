@@ -33,7 +33,9 @@ def test_the_wheel_installed_elsewhere_trains(tmp_path: Path):
     command = site / "bin" / "erasurehead-train"
     done = run(sys.executable, str(command), *SMALL, "hydra.run.dir=run", cwd=elsewhere, PYTHONPATH=str(site))
     assert "test_auc" in done.stdout
-    where = run(sys.executable, "-c", "import erasurehead_jax as e; print(e.__file__)", PYTHONPATH=str(site))
+    where = run(
+        sys.executable, "-c", "import erasurehead_jax as e; print(e.__file__)", cwd=elsewhere, PYTHONPATH=str(site)
+    )
     assert where.stdout.startswith(str(site))
     shipped = {path.relative_to(site / "erasurehead_jax" / "configs") for path in site.rglob("configs/**/*.yaml")}
     assert shipped == {path.relative_to(CONFIG_DIR) for path in Path(CONFIG_DIR).rglob("*.yaml")}

@@ -1,6 +1,5 @@
 """Starts the ranks with mpirun, watches them, and cleans up after them."""
 
-import ctypes
 import json
 import os
 import shutil
@@ -60,7 +59,6 @@ def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> i
             stderr=subprocess.STDOUT,
             env=_environment(),
             start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
-            preexec_fn=_end_with_parent,
         )
         try:
             while ranks.poll() is None:
@@ -91,13 +89,6 @@ def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def _end_with_parent() -> None:
-    """Linux ends mpirun, and with it the ranks, if this process is killed."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(ranks: subprocess.Popen) -> None:

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 def lead(job: Job, spec: dict[str, Any]) -> None:
     """Trains and writes the run directory.
 
-    `spec` comes from the launcher: the resolved config, the chosen config files (choices), run_dir, and launched_s
-    (seconds since the epoch).
+    `spec` comes from the launcher: the resolved config, the chosen config files (choices), run_dir, launched_s (seconds
+    since the epoch) and launcher (host and process id).
     """
     interrupts: list[int] = []
     signal.signal(INTERRUPT, lambda number, _: interrupts.append(number))

@@ -6,6 +6,8 @@ import os
 import platform
 import signal
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ def _run(spec: dict[str, Any]) -> None:
 
     job = build(spec["config"])
     if transport.rank() == 0:
+        threading.Thread(target=_end_with_launcher, args=spec["launcher"], daemon=True).start()
         from erasurehead_jax.cluster.lead import lead
 
         lead(job, spec)
@@ -48,6 +51,16 @@ def _run(spec: dict[str, Any]) -> None:
         from erasurehead_jax.cluster.worker import work
 
         work(job, transport.rank() - 1)
+
+
+def _end_with_launcher(host: str, pid: int) -> None:
+    """The job does not go on without the process that started it: rank 0 ends, and mpirun then ends the rest."""
+    while host == platform.node():
+        time.sleep(1)
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _start_jax(rank: int) -> None:
