@@ -28,6 +28,8 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         command()
     except USER_ERRORS as error:
         refuse(error)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        refuse(ConfigError(f"{error.filename}: {error.strerror}; choose another folder (hydra.run.dir=...)"))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

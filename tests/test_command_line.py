@@ -62,6 +62,12 @@ def test_a_run_directory_with_something_in_it_is_left_as_it_is(tmp_path: Path):
     assert (tmp_path / "run" / "history.csv").read_text() == "precious"
 
 
+def test_a_run_directory_that_is_a_file(tmp_path: Path):
+    (tmp_path / "run").write_text("precious")
+    assert "File exists" in refused(train(tmp_path))
+    assert (tmp_path / "run").read_text() == "precious"
+
+
 def test_missing_raw_data_says_where_it_was_looked_for(tmp_path: Path):
     for folder in ("nothing", "cache"):
         (tmp_path / folder).mkdir()

@@ -69,6 +69,7 @@ def download(raw: RawFile) -> Path:
     """Downloads with scikit-learn into the user's cache. Raises ConfigError that says how to get the file by hand."""
     from rich.console import Console
 
+    console = Console(stderr=True)
     path = cache_dir() / "raw" / f"{raw.data}-downloaded.csv"
     if path.is_file():
         return path
@@ -76,9 +77,12 @@ def download(raw: RawFile) -> Path:
     partial = path.with_suffix(f".{os.getpid()}")
     looked = ", ".join(str(folder / raw.name) for folder in search_dirs())
     try:
-        with Console(stderr=True).status(f"downloading {raw.data} ..."), warnings.catch_warnings(action="ignore"):
+        with console.status(f"downloading {raw.data} ..."), warnings.catch_warnings(action="ignore"):
             raw.download(partial)
         partial.replace(path)
+        console.print(
+            f"{raw.data}: this copy is checked by its sizes, not by sha256; another order of rows is possible"
+        )
     except Exception as error:  # scikit-learn, urllib and pandas each raise their own
         partial.unlink(missing_ok=True)
         raise ConfigError(
