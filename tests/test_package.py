@@ -66,7 +66,7 @@ def test_readme_training_commands_run(tmp_path: Path):
         where = (
             f"hydra.run.dir={tmp_path / str(i)}" if "-m" not in overrides else f"hydra.sweep.dir={tmp_path / str(i)}"
         )
-        kept = [part for part in overrides if not part.startswith(("workers=", "wait_for=", "seed="))]
+        kept = [part for part in overrides if not part.startswith(("workers=", "wait_for="))]
         run(sys.executable, "-m", "erasurehead_jax.train", *kept, *quick, where, cwd=tmp_path)
 
 

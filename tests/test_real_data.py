@@ -29,6 +29,7 @@ def expected() -> dict[str, np.ndarray]:
         ("kc_housing", "egc", "true", 1e-10),
         ("kc_housing", "egc_cyclic", "true", 1e-10),
         ("kc_housing", "uncoded", "false", 1e-4),
+        ("kc_housing", "egc_cyclic", "false", 1e-4),
         ("amazon", "uncoded", "true", 1e-10),
         ("amazon", "egc", "true", 1e-10),
         ("amazon", "egc_cyclic", "true", 1e-10),
