@@ -1,5 +1,6 @@
 """What `mpirun` starts: `python -m erasurehead_jax.cluster.rank SPEC`, SPEC in JSON. Rank 0 leads, the others work."""
 
+import contextlib
 import json
 import logging
 import os
@@ -87,11 +88,11 @@ def _keep_error(run_dir: Path) -> None:
     text = f"rank {transport.rank()} failed:\n{traceback.format_exc()}"
     print(text, file=sys.stderr, flush=True)
     mine = run_dir / f"{ERROR}.{transport.rank()}"
-    try:
+    # Only the first rank to fail gets to tell; train.log has what all said, also those that do not share run_dir.
+    with contextlib.suppress(OSError):
         mine.write_text(text)
-        mine.rename(run_dir / ERROR) if not (run_dir / ERROR).exists() else mine.unlink()  # the first to fail tells
-    except OSError:
-        pass  # this host does not share the run directory: train.log has the text
+        os.link(mine, run_dir / ERROR)
+    mine.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
