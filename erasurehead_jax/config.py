@@ -4,12 +4,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.record import require_empty
 
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
@@ -36,6 +39,24 @@ def run_command(command: Callable[[], None]) -> NoReturn:
     sys.exit(OK)
 
 
+def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, Any]:
+    """The run directory with .hydra/ in it, and what `check` makes of the config; a refused run leaves nothing behind.
+
+    `check` raises ConfigError for what the user can mend.
+    """
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        require_empty(run_dir)
+        made = check(cfg)
+    except BaseException as error:
+        _remove_if_empty(run_dir)
+        if isinstance(error, USER_ERRORS):
+            refuse(error)  # here, because Hydra would add lines of its own
+        raise
+    _save_config(cfg, run_dir)
+    return run_dir, made
+
+
 def refuse(error: Exception) -> NoReturn:
     """Prints the error as one line and exits with status 2."""
     told = str(error)
@@ -44,3 +65,22 @@ def refuse(error: Exception) -> NoReturn:
         told = f"{group}={name}: unknown; choose one of {', '.join(error.options)}"
     print(f"error: {' '.join(told.split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)
+
+
+def _save_config(cfg: DictConfig, run_dir: Path) -> None:
+    """What Hydra keeps in .hydra/; done here, and not by Hydra, which would do it too early."""
+    (run_dir / ".hydra").mkdir()
+    OmegaConf.save(cfg, run_dir / ".hydra" / "config.yaml", resolve=True)
+    OmegaConf.save(HydraConfig.get().overrides.task, run_dir / ".hydra" / "overrides.yaml")
+    OmegaConf.save(OmegaConf.create({"hydra": HydraConfig.get()}), run_dir / ".hydra" / "hydra.yaml")
+
+
+def _remove_if_empty(run_dir: Path) -> None:
+    here = Path.cwd()
+    folder = run_dir
+    while folder == run_dir or here in folder.parents:
+        try:
+            folder.rmdir()
+        except OSError:  # not empty
+            return
+        folder = folder.parent

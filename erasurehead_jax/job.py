@@ -7,6 +7,7 @@ import hydra.utils
 import jax
 import numpy as np
 from hydra.errors import InstantiationException
+from jax.tree_util import Partial
 from jaxtyping import Float
 
 from erasurehead_jax.data import Dataset, block_bounds
@@ -14,6 +15,7 @@ from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import ConfigError, require_number, require_whole
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.scheme import Scheme
+from erasurehead_jax.seeds import run_keys
 
 
 class Job(NamedTuple):
@@ -27,6 +29,8 @@ class Job(NamedTuple):
     rounds: int
     seed: int
     l2: float
+    compute_s: float
+    overhead_s: float
     evaluate_every: int | None
     chunk_rows: int
 
@@ -35,24 +39,20 @@ class Job(NamedTuple):
         """Of parameters, gradients and messages."""
         return np.dtype(np.float64 if jax.config.jax_enable_x64 else np.float32)  # pyright: ignore
 
-    def keys(self) -> tuple[jax.Array, jax.Array]:
-        """The key of the starting point and the key of the delays, both functions of `seed` alone."""
-        init, delay = jax.random.split(jax.random.key(self.seed))
-        return init, delay
-
     def delays(self) -> Callable[[int], Float[np.ndarray, " k"]]:
         """Round -> seconds that each worker sleeps, the same in both backends."""
-        code, (_, key) = self.scheme.code, self.keys()
-        draw = jax.jit(lambda t: self.delay.sample(jax.random.fold_in(key, t), code.workers, code.load / code.blocks))
+        code, (_, key) = self.scheme.code, run_keys(self.seed)
+        draw = jax.jit(lambda t: self.delay.sample(key, t, code.workers, code.load / code.blocks))
         return lambda round_: np.asarray(draw(round_))
 
 
 def build(config: dict[str, Any]) -> Job:
     """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule."""
     check_numbers(config)
+    require_whole("cluster.chunk_rows", config["cluster"]["chunk_rows"], 1)
     jax.config.update("jax_enable_x64", config["x64"])
     scheme = instantiate("scheme", config)
-    delay = instantiate("delay", config)
+    delay = build_delay(config)
     objective = instantiate("objective", config)
     dataset = instantiate("data", config)
     objective.check(dataset)
@@ -66,9 +66,32 @@ def build(config: dict[str, Any]) -> Job:
         rounds=config["rounds"],
         seed=config["seed"],
         l2=1 / len(dataset.train) if config["l2"] is None else config["l2"],
+        compute_s=config["compute_s"],
+        overhead_s=config["overhead_s"],
         evaluate_every=config["evaluate_every"],
         chunk_rows=config["cluster"]["chunk_rows"],
     )
+
+
+def build_delay(config: dict[str, Any]) -> AbstractDelay:
+    """The straggler model. Raises ConfigError if it cannot serve so many workers and rounds."""
+    delay = instantiate("delay", config)
+    delay.check(config["workers"], config["rounds"])
+    return delay
+
+
+def make_optimizer(config: dict[str, Any]) -> Partial:
+    """The optax transformation, still to be called, so that the simulator can map over its numbers.
+
+    Not part of a Job: workers need no optimiser, and optax is slow to import.
+    """
+    made = instantiate("optimizer", {"optimizer": config["optimizer"] | {"_partial_": True}})
+    optimizer = Partial(made.func, *made.args, **made.keywords)
+    try:
+        optimizer()
+    except TypeError as error:
+        raise ConfigError(f"optimizer: cannot be built from its settings ({error})") from error
+    return optimizer
 
 
 def instantiate(group: str, config: dict[str, Any]) -> Any:
@@ -90,8 +113,9 @@ def check_numbers(config: dict[str, Any]) -> None:
         require_whole(name, config[name], least)
     if config["l2"] is not None:
         require_number("l2", config["l2"])
+    for name in ("compute_s", "overhead_s"):
+        require_number(name, config[name])
     if config["evaluate_every"] is not None:
         require_whole("evaluate_every", config["evaluate_every"], 1)
     if type(config["x64"]) is not bool:
         raise ConfigError(f"x64={config['x64']}: must be true or false")
-    require_whole("cluster.chunk_rows", config["cluster"]["chunk_rows"], 1)

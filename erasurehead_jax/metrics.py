@@ -5,38 +5,48 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.stats import rankdata
 
-from erasurehead_jax.data import Dataset, Rows
+from erasurehead_jax.data import Dataset
 from erasurehead_jax.objectives import AbstractObjective
 
 BATCH = 16  # iterates evaluated together: the minor axis of one gather
 
 
-def evaluator(
-    objective: AbstractObjective, dataset: Dataset
-) -> Callable[[Iterable[Float[np.ndarray, "batch d"]]], list[dict[str, float]]]:
-    """A function from batches of at most BATCH iterates to a dict an iterate: train_loss, test_loss, test_auc or _mse.
+Scores = dict[str, Float[np.ndarray, " models"]]
+
+
+def scorer(objective: AbstractObjective, dataset: Dataset) -> Callable[[Float[Array, "d models"]], Scores]:
+    """A function from iterates side by side to train_loss, test_loss and test_auc or test_mse of each.
 
     Losses are means of row losses without the regulariser, summed in float64 whatever the run's precision.
     """
     train, test = jax.tree.map(jnp.asarray, (dataset.train, dataset.test))
     losses = jax.jit(objective.row_losses)
-    scores = jax.jit(objective.predict)
+    predictions = jax.jit(objective.predict)
     score = {"auc": _auc, "mse": _mse}[objective.metric]
-    names = ("train_loss", "test_loss", f"test_{objective.metric}")
 
-    def mean_losses(x: jax.Array, rows: Rows) -> np.ndarray:
-        return np.asarray(losses(x, rows)).mean(0, dtype=np.float64)
+    def scores(x: Float[Array, "d models"]) -> Scores:
+        mean_loss = lambda rows: np.asarray(losses(x, rows)).mean(0, dtype=np.float64)
+        value = score(np.asarray(dataset.test.target), np.asarray(predictions(x, test), np.float64))
+        return {"train_loss": mean_loss(train), "test_loss": mean_loss(test), f"test_{objective.metric}": value}
+
+    return scores
+
+
+def evaluator(
+    objective: AbstractObjective, dataset: Dataset
+) -> Callable[[Iterable[Float[np.ndarray, "batch d"]]], list[dict[str, float]]]:
+    """A function from batches of at most BATCH iterates to the scores of each iterate."""
+    scores = scorer(objective, dataset)
 
     def evaluate(batches: Iterable[np.ndarray]) -> list[dict[str, float]]:
         metrics = []
         for batch in batches:
             x = jnp.asarray(np.pad(batch, ((0, BATCH - len(batch)), (0, 0))).T)  # one shape, one compilation
-            values = score(np.asarray(dataset.test.target), np.asarray(scores(x, test), np.float64))
-            columns = np.stack([mean_losses(x, train), mean_losses(x, test), values], axis=1)
-            metrics += [dict(zip(names, row, strict=True)) for row in columns[: len(batch)].tolist()]
+            columns = scores(x)
+            metrics += [{name: float(columns[name][i]) for name in columns} for i in range(len(batch))]
         return metrics
 
     return evaluate

@@ -38,9 +38,12 @@ class AbstractObjective(eqx.Module):
     def row_losses(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
         """The loss of each row, for one model or several."""
 
-    @abstractmethod
-    def gradient(self, x: Params, rows: Rows, row_weights: Float[AnyArray, " m"]) -> Params:
-        """Sum over rows of weight * gradient of the row's loss, with respect to the coordinates in x."""
+    def gradient(
+        self, x: Float[AnyArray, "d *models"], rows: Rows, row_weights: Float[AnyArray, "m *models"]
+    ) -> Float[Array, "d *models"]:
+        """Sum over rows of weight * gradient of the row's loss with respect to the coordinates in x, a model each."""
+        losses, pull_back = jax.vjp(lambda x: self.row_losses(x, rows), jnp.asarray(x))
+        return pull_back(jnp.asarray(row_weights, losses.dtype))[0]
 
     @abstractmethod
     def touched(self, rows: Rows) -> Int[np.ndarray, " t"] | None:
@@ -63,7 +66,9 @@ class AbstractLinear(AbstractObjective):
         """The row loss."""
 
     @abstractmethod
-    def slope(self, z: Float[AnyArray, " m"], target: Float[AnyArray, " m"]) -> Float[AnyArray, " m"]:
+    def slope(
+        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
+    ) -> Float[AnyArray, "m *models"]:
         """Its derivative with respect to z."""
 
     def init(self, key: Key, dataset: Dataset) -> Params:
@@ -77,13 +82,13 @@ class AbstractLinear(AbstractObjective):
         return rows.features.matvec(x)
 
     def row_losses(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
-        z = self.predict(x, rows)
-        target = jnp.asarray(rows.target, z.dtype)
-        return jnp.asarray(self.loss(z, target.reshape(target.shape + (1,) * (z.ndim - 1))))
+        return jnp.asarray(self.loss(self.predict(x, rows), _by_row(rows, x)))
 
-    def gradient(self, x: Params, rows: Rows, row_weights: Float[AnyArray, " m"]) -> Params:
+    def gradient(
+        self, x: Float[AnyArray, "d *models"], rows: Rows, row_weights: Float[AnyArray, "m *models"]
+    ) -> Float[Array, "d *models"]:
         x = jnp.asarray(x)
-        slopes = self.slope(rows.features.matvec(x), jnp.asarray(rows.target, x.dtype))
+        slopes = self.slope(rows.features.matvec(x), _by_row(rows, x))
         return rows.features.rmatvec(jnp.asarray(row_weights, x.dtype) * slopes)
 
     def touched(self, rows: Rows) -> Int[np.ndarray, " t"] | None:
@@ -105,7 +110,9 @@ class Logistic(AbstractLinear):
     ) -> Float[AnyArray, "m *models"]:
         return jnp.logaddexp(0, -target * z)  # finite for any margin
 
-    def slope(self, z: Float[AnyArray, " m"], target: Float[AnyArray, " m"]) -> Float[AnyArray, " m"]:
+    def slope(
+        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
+    ) -> Float[AnyArray, "m *models"]:
         return -target * jax.nn.sigmoid(-target * z)
 
 
@@ -123,5 +130,12 @@ class LeastSquares(AbstractLinear):
     ) -> Float[AnyArray, "m *models"]:
         return (target - z) ** 2
 
-    def slope(self, z: Float[AnyArray, " m"], target: Float[AnyArray, " m"]) -> Float[AnyArray, " m"]:
+    def slope(
+        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
+    ) -> Float[AnyArray, "m *models"]:
         return 2 * (z - target)
+
+
+def _by_row(rows: Rows, x: AnyArray) -> Float[Array, "m *ones"]:
+    """Targets that broadcast against one column a model, in the precision of x."""
+    return jnp.asarray(rows.target, x.dtype).reshape((len(rows),) + (1,) * (x.ndim - 1))

@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Float
 
 from erasurehead_jax.optimizers import MomentumState
-from erasurehead_jax.types import Params
+from erasurehead_jax.types import Number, Params
 
 
 class State(NamedTuple):
@@ -23,7 +23,7 @@ def start(optimizer: optax.GradientTransformation, x: Params) -> State:
 
 
 def apply_gradient(
-    optimizer: optax.GradientTransformation, l2: float, train_rows: int, state: State, decoded: Params
+    optimizer: optax.GradientTransformation, l2: Number, train_rows: int, state: State, decoded: Params
 ) -> tuple[State, Float[Array, ""]]:
     """One step on (1/N) * sum of row losses + l2 * ||x||^2, and the norm of the gradient it used.
 

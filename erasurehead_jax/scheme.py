@@ -1,7 +1,6 @@
 """A scheme = a code, when to stop waiting, and how to decode; and one simulated round of it."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -34,10 +33,5 @@ def collect(scheme: Scheme, arrival_s: Seconds) -> tuple[Got, Float[Array, ""]]:
     instant count together. Jittable and vmappable. Elapsed is inf if the rule never holds.
     """
     arrival_s = jnp.asarray(arrival_s)
-    instants_s = jnp.concatenate([arrival_s, jnp.array(scheme.stop.instants_s, arrival_s.dtype)])
-
-    def enough_at(t):
-        return scheme.enough((arrival_s <= t) & jnp.isfinite(arrival_s), t)
-
-    elapsed_s = jnp.where(jax.vmap(enough_at)(instants_s), instants_s, jnp.inf).min()
+    elapsed_s = jnp.minimum(scheme.stop.first_s(scheme.code, arrival_s), arrival_s.max())
     return (arrival_s <= elapsed_s) & jnp.isfinite(arrival_s), elapsed_s

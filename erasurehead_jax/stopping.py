@@ -6,10 +6,13 @@ from functools import reduce
 from operator import and_, or_
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from erasurehead_jax.codes import AbstractCode
 from erasurehead_jax.errors import ConfigError, require_number
-from erasurehead_jax.types import Got, Number, Verdict
+from erasurehead_jax.types import Got, Number, Seconds, Verdict
 
 ROUNDING = 1e-9  # of ||w - 1||^2 where the decoder solves a linear system
 
@@ -29,6 +32,19 @@ class AbstractStop(eqx.Module):
     @abstractmethod
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         """Enough, `elapsed_s` seconds into the round, with the messages `got`?"""
+
+    def first_s(self, code: AbstractCode, arrival_s: Seconds) -> Float[Array, ""]:
+        """When the rule first holds in a round with these arrivals (seconds, inf for never); inf if it never does.
+
+        Messages of one instant count together. Jittable and vmappable.
+        """
+        instants_s = jnp.concatenate([arrival_s, jnp.array(self.instants_s, arrival_s.dtype)])
+
+        def holds_at(t):
+            return self(code, (arrival_s <= t) & jnp.isfinite(arrival_s), t)
+
+        holds = jax.vmap(holds_at)(instants_s)
+        return jnp.where(holds, instants_s, jnp.inf).min()
 
     def at_most(self, workers: int) -> Number:
         """r, the number of workers waited for at most."""
@@ -106,6 +122,9 @@ class AnyOf(AbstractStop):
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         return reduce(or_, (rule(code, got, elapsed_s) for rule in self.rules))
 
+    def first_s(self, code: AbstractCode, arrival_s: Seconds) -> Float[Array, ""]:
+        return reduce(jnp.minimum, (rule.first_s(code, arrival_s) for rule in self.rules))  # rules are monotone
+
     def at_most(self, workers: int) -> Number:
         return min(rule.at_most(workers) for rule in self.rules)
 
@@ -125,6 +144,9 @@ class AllOf(AbstractStop):
 
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         return reduce(and_, (rule(code, got, elapsed_s) for rule in self.rules))
+
+    def first_s(self, code: AbstractCode, arrival_s: Seconds) -> Float[Array, ""]:
+        return reduce(jnp.maximum, (rule.first_s(code, arrival_s) for rule in self.rules))  # rules are monotone
 
     def at_most(self, workers: int) -> Number:
         return max(rule.at_most(workers) for rule in self.rules)

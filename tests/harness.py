@@ -25,8 +25,8 @@ class Fixed(AbstractDelay):
 
     seconds: tuple[float, ...]
 
-    def sample(self, key: Key, k: int, load: Number) -> Float[Array, " k"]:
-        del key, load
+    def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
+        del key, t, load
         return jnp.array(self.seconds[:k])
 
 

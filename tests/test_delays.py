@@ -15,8 +15,8 @@ MODELS = [NoDelay(), Exponential(0.5), ShiftedExponential(1.0, 3.0)]
 
 
 def draws(delay: AbstractDelay, load: float, rounds: int = 4_000) -> np.ndarray:
-    """(rounds, workers) seconds, one key a round as in a run."""
-    sample = jax.vmap(lambda t: delay.sample(jax.random.fold_in(jax.random.key(0), t), WORKERS, load))
+    """(rounds, workers) seconds, as in a run."""
+    sample = jax.vmap(lambda t: delay.sample(jax.random.key(0), t, WORKERS, load))
     return np.asarray(sample(jnp.arange(rounds)))
 
 
@@ -56,10 +56,10 @@ def test_no_delay_is_none():
 @pytest.mark.parametrize("delay", MODELS)
 def test_delays_are_a_function_of_the_key(delay: AbstractDelay):
     key, other = jax.random.split(jax.random.key(1))
-    once = delay.sample(key, WORKERS, 0.1)
+    once = delay.sample(key, 0, WORKERS, 0.1)
     assert once.shape == (WORKERS,)
-    np.testing.assert_array_equal(once, delay.sample(key, WORKERS, 0.1))
-    assert isinstance(delay, NoDelay) or not np.isin(once, delay.sample(other, WORKERS, 0.1)).any()
+    np.testing.assert_array_equal(once, delay.sample(key, 0, WORKERS, 0.1))
+    assert isinstance(delay, NoDelay) or not np.isin(once, delay.sample(other, 0, WORKERS, 0.1)).any()
 
 
 @pytest.mark.parametrize("delay", [Exponential(0.0), ShiftedExponential(0.0, 0.0)])
@@ -70,8 +70,8 @@ def test_a_mean_of_zero_is_no_delay(delay: AbstractDelay):
 def test_models_vmap_over_their_numbers():
     key, means = jax.random.key(0), jnp.array([0.5, 1.0, 4.0])
     models = jax.tree.map(lambda _: means, Exponential(1.0))
-    seconds = jax.vmap(lambda delay: delay.sample(key, WORKERS, 1.0))(models)
-    np.testing.assert_allclose(seconds, means[:, None] * Exponential(1.0).sample(key, WORKERS, 1.0)[None])
+    seconds = jax.vmap(lambda delay: delay.sample(key, 0, WORKERS, 1.0))(models)
+    np.testing.assert_allclose(seconds, means[:, None] * Exponential(1.0).sample(key, 0, WORKERS, 1.0)[None])
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])

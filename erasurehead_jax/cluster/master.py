@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,23 +11,9 @@ from jaxtyping import Float
 from erasurehead_jax.cluster.protocol import Decision, Fail, Protocol, Update, Wait
 from erasurehead_jax.cluster.transport import REHEARSAL, MasterEnd
 from erasurehead_jax.job import Job
+from erasurehead_jax.recorder import EXACT, RoundRecord
 from erasurehead_jax.rounds import apply_gradient, iterate, start
-
-
-class Round(NamedTuple):
-    """What the loop knows of a round when it is over; the recorder turns it into a row of history.csv."""
-
-    round: int
-    clock_s: float  # of the training loop, when the next round could begin
-    round_s: float
-    collected_s: float  # until the step was taken, before any draining: what the published code's clock shows
-    waited: int  # workers heard
-    exact: bool
-    decode_error: float  # ||w - 1||^2
-    grad_norm: float
-    received_bytes: int
-    arrival_s: Float[np.ndarray, " M"]  # seconds into the round, nan if not used
-    x: Float[np.ndarray, " d"]  # the iterate after the round
+from erasurehead_jax.seeds import run_keys
 
 
 class Failed(RuntimeError):
@@ -42,7 +27,7 @@ class Master:
         code = job.scheme.code
         self._scheme = job.scheme
         self.protocol = Protocol(job.scheme, job.late)
-        x = job.objective.init(job.keys()[0], job.dataset).astype(job.dtype)
+        x = job.objective.init(run_keys(job.seed)[0], job.dataset).astype(job.dtype)
         self.state = start(optimizer, x)
         self._decoded = np.zeros(len(x), job.dtype)
         step = lambda state, decoded: apply_gradient(optimizer, job.l2, len(job.dataset.train), state, decoded)
@@ -69,19 +54,17 @@ class Master:
         """The clock shows 0 from here on."""
         self._origin_s = time.perf_counter()
 
-    def pause(self, work: Callable[[], None]) -> float:
-        """Does `work` with the clock stopped; returns the seconds it took."""
+    def pause(self, work: Callable[[], None]) -> None:
+        """Does `work` with the clock stopped."""
         began_s = time.perf_counter()
         work()
-        took_s = time.perf_counter() - began_s
-        self._origin_s += took_s
-        return took_s
+        self._origin_s += time.perf_counter() - began_s
 
     def clock(self) -> float:
         """Seconds of the training loop so far."""
         return time.perf_counter() - self._origin_s
 
-    def round(self, interrupted: Callable[[], bool], meanwhile: Callable[[], None]) -> Round | None:
+    def round(self, interrupted: Callable[[], bool], meanwhile: Callable[[], None]) -> RoundRecord | None:
         """One round; None if it was interrupted before its step. Raises Failed if it can never end.
 
         `meanwhile` is done, on the clock, while the workers compute.
@@ -107,13 +90,13 @@ class Master:
             self._end.release(int(message))
         w = self._scheme.code.G @ a
         decode_error = float(((w - 1) ** 2).sum())
-        return Round(
+        return RoundRecord(
             round=self.protocol.round,
             clock_s=self.clock(),
             round_s=self.clock() - began_s,
             collected_s=collected_s,
             waited=int(self._scheme.code.heard(got).sum()),
-            exact=decode_error < 1e-9,
+            exact=decode_error < EXACT,
             decode_error=decode_error,
             grad_norm=grad_norm,
             received_bytes=self._end.received_bytes - received_bytes,

@@ -33,8 +33,8 @@ class AbstractFeatures(eqx.Module):
         """X @ x, for one model or for several as the minor axis."""
 
     @abstractmethod
-    def rmatvec(self, r: Float[AnyArray, " m"]) -> Float[Array, " d"]:
-        """X.T @ r."""
+    def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
+        """X.T @ r, for one model or for several as the minor axis."""
 
     @abstractmethod
     def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "AbstractFeatures":
@@ -65,8 +65,8 @@ class Dense(AbstractFeatures):
     def matvec(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
         return jnp.matmul(jnp.asarray(self.matrix, x.dtype), jnp.asarray(x))
 
-    def rmatvec(self, r: Float[AnyArray, " m"]) -> Float[Array, " d"]:
-        return jnp.matmul(jnp.asarray(r), jnp.asarray(self.matrix, r.dtype))
+    def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
+        return jnp.matmul(jnp.asarray(self.matrix, r.dtype).T, jnp.asarray(r))
 
     def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "Dense":
         return Dense(self.matrix[rows])
@@ -98,8 +98,8 @@ class OneHot(AbstractFeatures):
     def matvec(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
         return _gather(x, self.index, jnp.zeros((self.rows, *x.shape[1:]), x.dtype))
 
-    def rmatvec(self, r: Float[AnyArray, " m"]) -> Float[Array, " d"]:
-        return _scatter(r, self.index, jnp.zeros(self.columns, r.dtype))
+    def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
+        return _scatter(r, self.index, jnp.zeros((self.columns, *r.shape[1:]), r.dtype))
 
     def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "OneHot":
         return OneHot(self.index[:, rows], self.columns)
@@ -157,9 +157,9 @@ class SplitOneHot(AbstractFeatures):
         low = jnp.tensordot(self._indicator(x.dtype).T, x[self.column] - x[self.left_out_of], 1)
         return _gather(x, self.index, low + x[self.left_out].sum(0))
 
-    def rmatvec(self, r: Float[AnyArray, " m"]) -> Float[Array, " d"]:
+    def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
         low = self._indicator(r.dtype) @ r
-        g = jnp.zeros(self.columns, r.dtype).at[self.left_out].set(r.sum())
+        g = jnp.zeros((self.columns, *r.shape[1:]), r.dtype).at[self.left_out].set(r.sum(0))
         g = g.at[self.column].set(low).at[self.left_out_of].add(-low)
         return _scatter(r, self.index, g)
 
@@ -180,7 +180,13 @@ def _gather(x, index, start):
     """start[i] + sum over fields of x[index[f, i]]; a loop over fields compiles once and streams."""
     if not len(index):
         return start
-    return jax.lax.scan(lambda z, field: (z + x.at[field].get(mode="promise_in_bounds"), None), start, index)[0]
+
+    def add(z, field):
+        return z + x.at[field].get(mode="promise_in_bounds"), None
+
+    # XLA's loop for a few models is slow unless it fuses several fields: 62 ms or 12 for 16 models on Amazon.
+    unroll = 1 if x.ndim == 1 else max(1, 256 // x.shape[1])
+    return jax.lax.scan(add, start, index, unroll=min(unroll, len(index)))[0]
 
 
 def _scatter(r, index, start):

@@ -1,0 +1,216 @@
+"""A grid played many times over: rounds without data (`time_grid`), or whole training runs (`train_grid`).
+
+Seeds are common to all points, so that points meet the same delays and differ in their choices only. Runs are worked
+through in chunks; no result depends on the size of a chunk, or on how many devices share it.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax import shard_map
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Float, Int
+
+from erasurehead_jax.data import Dataset
+from erasurehead_jax.grid import GridPoint, stackable
+from erasurehead_jax.metrics import scorer
+from erasurehead_jax.objectives import AbstractObjective
+from erasurehead_jax.recorder import EXACT
+from erasurehead_jax.seeds import run_keys
+from erasurehead_jax.simulate import Point, Simulation, stack, timing
+
+SHARE = 0.4  # of the memory that is free: what a chunk of training runs may take
+TRAINED_AT_ONCE = {"cpu": 128}  # a core; more are not quicker. Elsewhere memory decides
+TIMED_AT_ONCE = {"cpu": 1024}
+ROUNDS_AT_ONCE = 2**22  # of timing, so that their times stay below 50 MB
+KEPT = 4096  # round times a point for the figure
+BATCHES = 32  # of the rounds of a single run, to judge its mean by
+
+Progress = Callable[[int], object]  # told how many more runs are done
+
+
+class Plan(NamedTuple):
+    """How the runs of a group of points are worked through."""
+
+    runs: list[tuple[int, int]]  # (place of the point in its group, seed), point by point
+    chunk: int  # runs at a time, a multiple of the devices
+
+    def chunks(self) -> Iterator[tuple[list[int], list[int]]]:
+        """Places and seeds, `chunk` at a time; the last is filled up with its first run, as one size compiles once."""
+        for first in range(0, len(self.runs), self.chunk):
+            some = self.runs[first : first + self.chunk]
+            which, seeds = zip(*some + [some[0]] * (self.chunk - len(some)), strict=True)
+            yield list(which), list(seeds)
+
+
+def make_plan(points: int, seeds: Sequence[int], at_most: int, devices: int) -> Plan:
+    """All seeds of all points in equal chunks of at most `at_most` runs."""
+    runs = [(point, seed) for point in range(points) for seed in seeds]
+    chunks = math.ceil(len(runs) / max(1, min(at_most, len(runs))))
+    return Plan(runs, devices * math.ceil(len(runs) / chunks / devices))
+
+
+class Timings(NamedTuple):
+    """What `time_grid` finds."""
+
+    table: pd.DataFrame  # one row a point
+    round_s: list[Float[np.ndarray, " kept"]]  # round times, a point each: at most KEPT or so
+
+
+def time_grid(
+    points: Sequence[GridPoint],
+    seeds: Sequence[int],
+    rounds: int,
+    chunk: int | None = None,
+    devices: Sequence[Any] = (),
+    progress: Progress = lambda done: None,
+) -> Timings:
+    """Round times and decode errors of every point over `rounds` rounds of every seed."""
+    devices = list(devices) or jax.devices()[:1]
+    at_once = TIMED_AT_ONCE.get(devices[0].platform, 2**17) * len(devices)
+    at_most = chunk or max(1, min(at_once, ROUNDS_AT_ONCE // rounds))
+    rows: dict[int, dict[str, Any]] = {}
+    samples: dict[int, np.ndarray] = {}
+    for group in stackable(points):
+        play = timer([points[i].point for i in group], rounds, devices)
+        plan = make_plan(len(group), seeds, at_most, len(devices))
+        parts = []
+        for which, some_seeds in plan.chunks():
+            parts.append(_reduce(*play(which, some_seeds), kept=math.ceil(KEPT / len(seeds))))
+            progress(len(which))
+        found = [np.concatenate(values)[: len(plan.runs)] for values in zip(*parts, strict=True)]
+        by_point = [values.reshape(len(group), len(seeds), -1) for values in found]
+        for place, i in enumerate(group):
+            batch_s, wall_s, exact, error, samples[i] = (values[place] for values in by_point)
+            samples[i] = samples[i].ravel()
+            rows[i] = points[i].labels | {
+                "mean_round_s": batch_s.mean(),
+                "mean_wall_s": wall_s.mean(),
+                "sem_round_s": standard_error(batch_s),
+                "exact_fraction": exact.mean(),
+                "mean_decode_error": error.mean(),
+            }
+    return Timings(pd.DataFrame([rows[i] for i in range(len(points))]), [samples[i] for i in range(len(points))])
+
+
+def timer(points: Sequence[Point], rounds: int, devices: Sequence[Any]) -> Callable[..., tuple[np.ndarray, ...]]:
+    """A function of (places, seeds) that gives round_s, wall_s and decode_error, each (runs, rounds). Compiles once."""
+    common, numbers = stack(points)
+    one = lambda differing, key: timing(eqx.combine(differing, common), key, rounds)
+    spec = PartitionSpec("runs")
+    mesh = Mesh(np.array(devices), ("runs",))
+    play = jax.jit(shard_map(jax.vmap(one), mesh=mesh, in_specs=spec, out_specs=spec))
+
+    def timed(which: list[int], seeds: list[int]) -> tuple[np.ndarray, ...]:
+        differing = jax.tree.map(lambda values: values[np.array(which)], numbers)
+        _, keys = jax.vmap(run_keys)(np.array(seeds, np.uint32))
+        return tuple(np.asarray(values) for values in play(differing, keys))
+
+    return timed
+
+
+def standard_error(run_s: Float[np.ndarray, "seeds batches"]) -> float:
+    """Of the mean: from the spread between seeds, or with a single seed between batches of its rounds."""
+    means = run_s.mean(1) if len(run_s) > 1 else run_s[0]
+    return float(means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else math.nan
+
+
+def _reduce(round_s: np.ndarray, wall_s: np.ndarray, decode_error: np.ndarray, kept: int) -> tuple[np.ndarray, ...]:
+    """Of each run: batch means of round_s, means of wall_s, exactness and decode error, and some round times."""
+    batches = min(BATCHES, round_s.shape[1])
+    even = np.array_split(round_s, batches, axis=1)
+    mean = lambda values: values.mean(1, dtype=np.float64)
+    batch_s = np.stack([mean(part) * part.shape[1] * batches / round_s.shape[1] for part in even], axis=1)
+    return batch_s, mean(wall_s), mean(decode_error < EXACT), mean(decode_error), round_s[:, :kept]
+
+
+class Trainings(NamedTuple):
+    """What `train_grid` finds at the kept rounds."""
+
+    rounds: Int[np.ndarray, " kept"]  # counted from 0: the metrics are those after this round
+    clock_s: Float[np.ndarray, "points seeds kept"]
+    metrics: dict[str, Float[np.ndarray, "points seeds kept"]]  # train_loss, test_loss, test_auc or test_mse
+
+    @property
+    def metric(self) -> str:
+        """test_auc or test_mse."""
+        return list(self.metrics)[-1]
+
+
+def train_grid(
+    dataset: Dataset,
+    objective: AbstractObjective,
+    points: Sequence[GridPoint],
+    seeds: Sequence[int],
+    rounds: int,
+    every: int,
+    chunk: int | None = None,
+    devices: Sequence[Any] = (),
+    progress: Progress = lambda done: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Trainings:
+    """Trains every point with every seed and evaluates every `every` rounds and after the last one."""
+    devices = list(devices) or jax.devices()[:1]
+    kept = [*range(every - 1, rounds - 1, every), rounds - 1]
+    score = scorer(objective, dataset)
+    clock_s = np.zeros((len(points), len(seeds), len(kept)))
+    metrics: dict[str, np.ndarray] = {}
+    at_most = chunk or runs_that_fit(dataset, points[0].point, devices)
+    for group in stackable(points):
+        simulation = Simulation(dataset, objective, [points[i].point for i in group], devices)
+        plan = make_plan(len(group), seeds, at_most, len(devices))
+        if len(plan.runs) > plan.chunk:
+            say(f"{len(plan.runs)} runs of {points[group[0]].labels['scheme']}, {plan.chunk} at a time")
+        at = 0
+        for which, some_seeds in plan.chunks():
+            took_s, scores = _train(simulation, which, some_seeds, kept, score)
+            own = plan.runs[at : at + plan.chunk]
+            for j, (place, seed) in enumerate(own):
+                where = group[place], seeds.index(seed)
+                clock_s[where] = took_s[:, j]
+                for name, values in scores.items():
+                    metrics.setdefault(name, np.full(clock_s.shape, np.nan))[where] = values[:, j]
+            at += plan.chunk
+            progress(len(own))
+    return Trainings(np.array(kept), clock_s, metrics)
+
+
+def _train(simulation: Simulation, which: list[int], seeds: list[int], kept: list[int], score: Callable):
+    """Clock and metrics of one chunk, (kept, runs)."""
+    batch, runs = simulation.begin(which, seeds)
+    clock_s, scores, now_s, before = [], [], np.zeros(len(seeds)), -1
+    for round_ in kept:
+        runs, played, _ = simulation.advance(batch, runs, round_ - before)
+        now_s = now_s + np.asarray(played.wall_s).sum(0, dtype=np.float64)
+        clock_s.append(now_s)
+        scores.append(score(runs.x))
+        before = round_
+    return np.array(clock_s), {name: np.array([at[name] for at in scores]) for name in scores[0]}
+
+
+def runs_that_fit(dataset: Dataset, point: Point, devices: Sequence[Any]) -> int:
+    """Training runs at a time: as many as are quick, and as their parameters, gradients and row losses have room."""
+    platform = devices[0].platform
+    vectors = 3 + len(jax.tree.leaves(jax.eval_shape(lambda: point.optimizer().init(jnp.zeros(1)))))
+    values = vectors * dataset.dim + 6 * (len(dataset.train) + len(dataset.test))
+    fit = int(SHARE * _free_bytes(devices) / (values * jnp.zeros(()).dtype.itemsize))
+    return max(1, min(fit, TRAINED_AT_ONCE.get(platform, fit) * len(devices)))
+
+
+def _free_bytes(devices: Sequence[Any]) -> float:
+    stats = devices[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return len(devices) * (stats["bytes_limit"] - stats["bytes_in_use"])
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():  # a container's own limit
+        free = min(free, int(text) - int(used.read_text()))
+    return max(free, 0)

@@ -1,0 +1,161 @@
+"""What both backends leave behind: rounds as they come, metrics off the clock, and the summary at the end."""
+
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from erasurehead_jax.job import Job
+from erasurehead_jax.metrics import BATCH, evaluator
+from erasurehead_jax.record import ARRIVALS, MODEL, SUMMARY, History, Iterates, write_arrays, write_json
+from erasurehead_jax.scheme import collect
+from erasurehead_jax.seeds import run_keys
+
+EXACT = 1e-9  # decode errors below this are rounding
+
+
+class RoundRecord(NamedTuple):
+    """A round that is over. Its first fields are the first columns of history.csv."""
+
+    round: int
+    clock_s: float  # of the training loop, when the next round could begin
+    round_s: float
+    waited: int  # workers heard
+    exact: bool
+    decode_error: float  # ||w - 1||^2
+    grad_norm: float
+    received_bytes: int
+    collected_s: float  # until the step was taken, before any draining: what the published code's clock shows
+    arrival_s: Float[np.ndarray, " M"]  # seconds into the round, nan if not used
+    x: Float[np.ndarray, " d"]  # the iterate after the round
+
+
+class Recorder:
+    """The run directory of one training run, from its first round to its summary."""
+
+    def __init__(self, job: Job, run_dir: Path):
+        self._job, self._run_dir = job, run_dir
+        self._evaluator = None
+        self._arrivals: list[np.ndarray] = []
+        self._last: RoundRecord | None = None
+        self._iterates = Iterates(run_dir, job.dataset.dim, job.dtype)
+        self.history = History(run_dir, job.objective.metric)
+        self.recorded_s = 0.0
+        self.eval_s = 0.0
+        self.used = 0
+
+    @property
+    def clock_s(self) -> float:
+        """Seconds of the rounds recorded so far."""
+        return self._last.clock_s if self._last else 0.0
+
+    def due(self, t: int) -> bool:
+        """Is round t to be evaluated before the next one begins?"""
+        every = self._job.evaluate_every
+        return every is not None and ((t + 1) % every == 0 or t + 1 == self._job.rounds)
+
+    def warm_up(self) -> None:
+        """Compiles the evaluation if it will be wanted between rounds."""
+        if self._job.evaluate_every:
+            self._evaluate([np.zeros((1, self._job.dataset.dim), self._job.dtype)])
+
+    def write(self, done: RoundRecord) -> None:
+        """Adds a round, with its metrics if they are due."""
+        began_s = time.perf_counter()
+        metrics = self._evaluate([done.x[None]])[0] if self.due(done.round) else {}
+        self.eval_s += time.perf_counter() - began_s if metrics else 0.0
+        if not self._job.evaluate_every:
+            self._iterates.append(done.x)
+        self._arrivals.append(done.arrival_s)
+        self.recorded_s += done.collected_s
+        self.used += int((~np.isnan(done.arrival_s)).sum())
+        self.history.append({name: getattr(done, name) for name in self.history.columns[:8]} | metrics)
+        self._last = done
+
+    def evaluate(self) -> None:
+        """Evaluates every iterate, in batches, unless that was done on the way."""
+        began_s = time.perf_counter()
+        if not self._job.evaluate_every:
+            self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
+        elif self._last and "train_loss" not in self.history.rows[-1]:  # interrupted
+            last = self._evaluate([self._last.x[None]])
+            self.history.fill([{} for _ in self.history.rows[:-1]] + last)
+        self.eval_s += time.perf_counter() - began_s
+
+    def save(self, scheme: str, more: dict[str, Any]) -> dict[str, Any]:
+        """Writes arrivals, model and summary, and returns the summary: what every run has, and `more`."""
+        job, code = self._job, self._job.scheme.code
+        x = (
+            self._last.x
+            if self._last
+            else np.asarray(job.objective.init(run_keys(job.seed)[0], job.dataset), job.dtype)
+        )
+        arrival_s = np.array(self._arrivals).reshape(-1, code.messages)
+        write_arrays(self._run_dir / ARRIVALS, arrival_s=arrival_s, owner=code.owner, workers=np.array(code.workers))
+        write_arrays(self._run_dir / MODEL, x=x)
+        summary = self._summary(scheme) | more
+        write_json(self._run_dir / SUMMARY, summary)
+        return summary
+
+    def close(self) -> None:
+        """Closes the files."""
+        self.history.close()
+        self._iterates.close()
+
+    def _evaluate(self, batches):
+        if self._evaluator is None:
+            self._evaluator = evaluator(self._job.objective, self._job.dataset)
+        return self._evaluator(batches)
+
+    def _summary(self, scheme: str) -> dict[str, Any]:
+        job, code, rounds = self._job, self._job.scheme.code, len(self.history.rows)
+        ideal_s = _ideal_s(job, rounds)
+        final = self.history.rows[-1] if rounds else {}
+        return {
+            "scheme": scheme,
+            "code": type(code).__name__,
+            "workers": code.workers,
+            "blocks": code.blocks,
+            "load": code.load,
+            "wait_for": job.scheme.stop.at_most(code.workers),
+            "late": job.late,
+            "data": job.dataset.name,
+            "features": job.dataset.dim,
+            "train_rows": len(job.dataset.train),
+            "test_rows": len(job.dataset.test),
+            "rounds": rounds,
+            "interrupted": rounds < job.rounds,
+            "seed": job.seed,
+            "clock_s": self.clock_s,
+            "ideal_s": ideal_s,
+            "overhead": self.clock_s / ideal_s if ideal_s else None,
+            "recorded_s": self.recorded_s,
+            "eval_s": self.eval_s,
+            "final": {name: final.get(name) for name in self.history.columns[-3:]},
+            "versions": versions(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Of this package, what it stands on, and the machine."""
+    packages = ("erasurehead-jax", "jax", "jaxlib", "equinox", "optax", "numpy", "mpi4py", "hydra-core", "wandb")
+    return {name: version(name) for name in packages} | {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def _ideal_s(job: Job, rounds: int) -> float:
+    """The sum over rounds of the time at which the stopping rule could first hold, given the injected delays."""
+    if not rounds:
+        return 0.0
+    delays, owner = job.delays(), job.scheme.code.owner
+    arrival_s = jnp.stack([jnp.asarray(delays(t)[owner]) for t in range(rounds)])
+    return float(jax.lax.map(lambda s: collect(job.scheme, s)[1], arrival_s, batch_size=256).sum())

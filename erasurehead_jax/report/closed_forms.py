@@ -1,0 +1,57 @@
+"""Which closed form belongs to a simulated point, where there is one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from erasurehead_jax import theory
+from erasurehead_jax.codes import FractionalRepetition, Uncoded
+from erasurehead_jax.decoding import ByCode
+from erasurehead_jax.delays import Exponential, ShiftedExponential
+from erasurehead_jax.simulate import Point
+from erasurehead_jax.stopping import AnyOf, Count, Decodable
+
+
+def round_cdf(point: Point) -> Callable[[np.ndarray], Any] | None:
+    """P(round <= t seconds), for i.i.d. exponential times and late=cancel; None where no closed form is known."""
+    code, stop, delay = point.scheme.code, point.scheme.stop, point.delay
+    load = code.load / code.blocks
+    if point.late != "cancel" or not isinstance(delay, Exponential | ShiftedExponential) or not delay.mean_s:
+        return None
+    scale, shift_s = (load, load * delay.shift_s) if isinstance(delay, ShiftedExponential) else (1, 0)
+    mean_s, shift_s = scale * delay.mean_s, shift_s + point.compute_s * load
+    k, copies = code.workers, int(code.copies[0])
+    if isinstance(stop, Count):
+        cdf = lambda t: theory.count_cdf(t, k, stop.wait_for, mean_s)
+    elif isinstance(stop, Decodable) and isinstance(code, Uncoded):
+        cdf = lambda t: theory.wait_for_all_cdf(t, k, mean_s)
+    elif isinstance(stop, Decodable) and isinstance(code, FractionalRepetition):
+        cdf = lambda t: theory.exact_cdf(t, code.groups, copies, mean_s)
+    elif (r := _erasurehead(point)) is not None:
+        cdf = lambda t: theory.erasurehead_cdf(t, k // copies, copies, r, mean_s)
+    else:
+        return None
+    return lambda t: cdf(np.asarray(t) - shift_s)
+
+
+def decode_error(point: Point, r: Any) -> Any:
+    """E ||w - 1||^2 if r i.i.d. workers are heard, r a number or an array; None where no closed form is known."""
+    code, decode = point.scheme.code, point.scheme.decode
+    random = isinstance(point.delay, Exponential | ShiftedExponential) and point.late in ("cancel", "wait")
+    if not random or not isinstance(decode, ByCode):
+        return None
+    if isinstance(code, FractionalRepetition) and decode.rescale == "none":
+        return theory.fractional_repetition_error(code.blocks, code.workers, int(code.copies[0]), r)
+    if isinstance(code, Uncoded) and decode.rescale == "covered":
+        return theory.one_step_error(code.blocks, code.workers, 1, r)
+    return None
+
+
+def _erasurehead(point: Point) -> Any:
+    """r of Algorithm 1's rule: decodable, or r workers heard."""
+    stop = point.scheme.stop
+    if not isinstance(stop, AnyOf) or not isinstance(point.scheme.code, FractionalRepetition):
+        return None
+    counts = [rule.wait_for for rule in stop.rules if isinstance(rule, Count)]
+    return counts[0] if len(counts) == 1 and {type(rule) for rule in stop.rules} == {Decodable, Count} else None

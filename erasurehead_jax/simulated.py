@@ -1,0 +1,76 @@
+"""A training run on the simulator: the run directory of a real one, with the time counted instead of spent."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from erasurehead_jax.job import Job, instantiate, make_optimizer
+from erasurehead_jax.recorder import EXACT, Recorder, RoundRecord
+from erasurehead_jax.simulate import Point, Simulation
+
+
+def make_point(job: Job, config: dict[str, Any]) -> Point:
+    """What is simulated of this job. Raises ConfigError for a late policy that does not exist."""
+    optimizer = make_optimizer(config)
+    return Point(job.scheme, job.delay, job.late, job.compute_s, job.overhead_s, optimizer, job.l2)
+
+
+def lead_simulated(job: Job, spec: dict[str, Any], watch: Callable[[], None]) -> None:
+    """Trains and writes the run directory; `watch` is called after every round, `spec` is as in `cluster.lead`.
+
+    After Ctrl-C the rounds done are evaluated and kept, and KeyboardInterrupt is raised again. No bytes are received.
+    """
+    run_dir, config, code = Path(spec["run_dir"]), spec["config"], job.scheme.code
+    simulation = Simulation(job.dataset, job.objective, [make_point(job, config)])
+    recorder = Recorder(job, run_dir)
+    startup_s = time.time() - spec["launched_s"]
+    interrupt = None
+    try:
+        try:
+            _train(job, simulation, recorder, watch)
+        except KeyboardInterrupt as error:
+            interrupt = error
+        recorder.evaluate()
+    finally:
+        recorder.close()
+    unused = len(recorder.history.rows) * code.messages - recorder.used
+    more = {
+        "backend": "simulate",
+        "startup_s": startup_s,
+        "late_answers": {"cancel": 0, "wait": unused}.get(job.late),
+        "cancelled": {"cancel": unused, "wait": 0}.get(job.late),
+        "lost_workers": [],
+    }
+    summary = recorder.save(spec["choices"]["scheme"], more)
+    instantiate("tracking", config).report(run_dir, config, recorder.history.rows, summary)
+    if interrupt:
+        raise interrupt
+
+
+def _train(job: Job, simulation: Simulation, recorder: Recorder, watch: Callable[[], None]) -> None:
+    batch, runs = simulation.begin([0], [job.seed])
+    clock_s = 0.0
+    for t in range(job.rounds):
+        runs, *rounds = simulation.advance(batch, runs, 1, norms=True)
+        played, norm = jax.tree.map(lambda values: np.asarray(values)[0, 0], rounds)
+        clock_s += float(played.wall_s)
+        recorder.write(
+            RoundRecord(
+                round=t,
+                clock_s=clock_s,
+                round_s=float(played.wall_s),
+                waited=int(job.scheme.code.heard(played.got).sum()),
+                exact=bool(played.decode_error < EXACT),
+                decode_error=float(played.decode_error),
+                grad_norm=float(norm),
+                received_bytes=0,
+                collected_s=float(played.round_s) + job.overhead_s,
+                arrival_s=np.where(played.got, played.arrival_s, np.nan),
+                x=np.asarray(runs.x[:, 0]),
+            )
+        )
+        watch()

@@ -1,0 +1,186 @@
+"""What if: `python -m erasurehead_jax.whatif grid.scheme=[...] grid.load=[...] mode=training ...`"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import hydra
+import jax
+import pandas as pd
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from erasurehead_jax.config import CONFIG_DIR, checked, run_command
+from erasurehead_jax.data import Dataset
+from erasurehead_jax.errors import ConfigError, require_number, require_whole
+from erasurehead_jax.frontier import default_target, frontier, recommend
+from erasurehead_jax.grid import GridPoint, axes, grid_points
+from erasurehead_jax.job import check_numbers, instantiate
+from erasurehead_jax.montecarlo import Trainings, time_grid, train_grid
+from erasurehead_jax.objectives import AbstractObjective
+from erasurehead_jax.record import SUMMARY, write_json
+from erasurehead_jax.recorder import versions
+from erasurehead_jax.report.whatif import frontier_figure, timing_figure, timing_table, training_figure
+
+
+class Study(NamedTuple):
+    """What is asked."""
+
+    mode: str
+    points: list[GridPoint]
+    seeds: list[int]
+    rounds: int
+    every: int
+    chunk: int | None
+    targets: list[float] | None
+    dataset: Dataset | None  # for training only
+    objective: AbstractObjective | None
+
+
+@hydra.main(config_path=CONFIG_DIR, config_name="whatif", version_base="1.3")
+def whatif(cfg: DictConfig) -> None:
+    """Simulates the grid, writes tables and figures into the run directory, and prints what they come to."""
+    if hasattr(os, "sched_getaffinity"):
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # runs are shared out among devices
+    run_dir, study = checked(cfg, check)
+    console = Console(width=None if Console().is_terminal else 140)
+    if study.mode == "timing":
+        _time(study, run_dir, console)
+    else:
+        _train(study, run_dir, console)
+    console.print(f"tables and figures in {run_dir}")
+
+
+def check(cfg: DictConfig) -> Study:
+    """Builds the whole grid, so that nothing starts on a bad setting. Raises ConfigError."""
+    if cfg.mode not in ("timing", "training"):
+        raise ConfigError(f"mode={cfg.mode}: must be timing or training")
+    asked = axes(cfg.grid)
+    if "scheme" not in asked:
+        raise ConfigError("grid.scheme=null: name at least one scheme")
+    task = [
+        override for override in HydraConfig.get().overrides.task if override.split("=")[0].lstrip("+") not in asked
+    ]
+    if any(override.startswith("scheme=") for override in HydraConfig.get().overrides.task):
+        raise ConfigError("scheme: name the schemes of a what-if as grid.scheme=[...]")
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    check_numbers(config)
+    require_whole("seeds", cfg.seeds, 1)
+    if cfg.chunk is not None:
+        require_whole("chunk", cfg.chunk, 1)
+    jax.config.update("jax_enable_x64", cfg.x64)
+    training = cfg.mode == "training"
+    dataset = instantiate("data", config) if training else None
+    objective = instantiate("objective", config) if training else None
+    if dataset is not None and objective is not None:
+        require_whole("evaluate_every", cfg.evaluate_every, 1)
+        objective.check(dataset)
+    compose = lambda chosen: hydra.compose("whatif", [*task, *chosen])
+    points = grid_points(cfg, compose, len(dataset.train) if dataset else 1)
+    return Study(
+        mode=cfg.mode,
+        points=points,
+        seeds=list(range(cfg.seed, cfg.seed + cfg.seeds)),
+        rounds=cfg.rounds,
+        every=cfg.evaluate_every,
+        chunk=cfg.chunk,
+        targets=_targets(cfg),
+        dataset=dataset,
+        objective=objective,
+    )
+
+
+def _targets(cfg: DictConfig) -> list[float] | None:
+    if cfg.targets is None:
+        return None
+    targets = list(cfg.targets) if isinstance(cfg.targets, ListConfig) else [cfg.targets]
+    for target in targets:
+        require_number("targets", target)
+    if not targets:
+        raise ConfigError("targets=[]: give at least one value of the test metric, or null")
+    return [float(target) for target in targets]
+
+
+def _time(study: Study, run_dir: Path, console: Console) -> None:
+    with _bar(study) as bar:
+        timings = time_grid(study.points, study.seeds, study.rounds, study.chunk, jax.devices(), bar)
+    _write_csv(run_dir / "timing.csv", timings.table)
+    timing_figure(study.points, timings, run_dir / "timing.png")
+    _save_summary(study, run_dir, {})
+    title = f"{len(study.seeds)} seeds of {study.rounds} rounds; seconds"
+    console.print(timing_table(timings.table, title))
+    console.print("A quick round is not yet a quick training: ask with mode=training.")
+
+
+def _train(study: Study, run_dir: Path, console: Console) -> None:
+    assert study.dataset is not None and study.objective is not None
+    with _bar(study) as bar:
+        found = train_grid(
+            study.dataset,
+            study.objective,
+            study.points,
+            study.seeds,
+            study.rounds,
+            study.every,
+            study.chunk,
+            jax.devices(),
+            bar,
+            console.print,
+        )
+    targets = study.targets or [default_target(study.points, found)]
+    _write_csv(run_dir / "whatif.csv", _long_table(study, found))
+    table = frontier(study.points, found, targets)
+    _write_csv(run_dir / "frontier.csv", table)
+    recommended = [each for target in targets for each in recommend(study.points, found, target)]
+    _save_summary(study, run_dir, {"recommendations": [each._asdict() for each in recommended]})
+    told = [line for each in recommended for line in each.lines()]
+    (run_dir / "recommendation.txt").write_text("\n".join(told) + "\n")
+    training_figure(study.points, found, targets[-1], run_dir / "whatif.png")
+    frontier_figure(study.points, found, targets[-1], run_dir / "frontier.png")
+    console.print(timing_table(table, f"time to the target, {len(study.seeds)} seeds, median and its 95 % interval"))
+    console.print("\n".join(told))
+
+
+def _long_table(study: Study, found: Trainings) -> pd.DataFrame:
+    """One row a point, seed and kept round."""
+    tables = []
+    for i, point in enumerate(study.points):
+        for j, seed in enumerate(study.seeds):
+            values = {name: metric[i, j] for name, metric in found.metrics.items()}
+            columns = {"seed": seed, "round": found.rounds, "clock_s": found.clock_s[i, j]} | values
+            tables.append(pd.DataFrame(point.labels | columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _save_summary(study: Study, run_dir: Path, more: dict[str, Any]) -> None:
+    summary = {"mode": study.mode, "points": len(study.points), "seeds": len(study.seeds), "rounds": study.rounds}
+    if study.dataset is not None:
+        summary["data"] = study.dataset.name
+    write_json(run_dir / SUMMARY, summary | more | {"versions": versions()})
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    partial = path.with_suffix(".partial")
+    table.to_csv(partial, index=False)
+    partial.replace(path)
+
+
+@contextmanager
+def _bar(study: Study) -> Iterator[Any]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("runs", total=len(study.points) * len(study.seeds))
+        yield lambda done: progress.advance(task, done)
+
+
+def main() -> None:
+    """The `erasurehead-whatif` command."""
+    run_command(whatif)
+
+
+if __name__ == "__main__":
+    main()
