@@ -18,6 +18,7 @@ from erasurehead_jax.grid import GridPoint
 from erasurehead_jax.montecarlo import Trainings
 
 CONFIDENCE = 0.95
+RELIABLE = 0.9  # share of the seeds that must reach a target; a point below it is recommended only if all are
 
 
 class Estimate(NamedTuple):
@@ -118,7 +119,8 @@ def recommend(points: Sequence[GridPoint], found: Trainings, target: float) -> l
 def _recommend(
     setting: dict[str, Any], points: Sequence[GridPoint], time_s: np.ndarray, inside: list[int], target: float
 ) -> Recommendation:
-    ranked = sorted(inside, key=lambda i: (estimate(time_s[i]).median, np.isinf(time_s[i]).sum()))
+    reached = np.isfinite(time_s).mean(1)
+    ranked = sorted(inside, key=lambda i: (reached[i] < RELIABLE, estimate(time_s[i]).median, -reached[i]))
     best = ranked[0]
     middle = estimate(time_s[best])
     if not math.isfinite(middle.median):

@@ -17,6 +17,7 @@ def synthetic(
     task: Literal["classification", "regression"] = "classification",
     noise: float = 0.5,
     dense: bool = False,
+    sort: bool = False,
     split_seed: int = 0,
 ) -> Dataset:
     """Categorical rows with Zipf-like categories and a constant, one-hot; a fifth of the rows is for testing.
@@ -24,7 +25,9 @@ def synthetic(
     Category j of a field has probability proportional to 1/(j + 1). The true model is standard normal
     (`true_model`). Classification draws the target +1 with probability sigmoid(z), where z are the true margins scaled
     to standard deviation 1/noise; regression gives z/std(z) plus `noise` times a standard normal. `dense` gives
-    standard normal columns, `fields` of them, instead of categories. Everything is a function of `split_seed`.
+    standard normal columns, `fields` of them, instead of categories. `sort` sorts the training rows by their first
+    column or field, so that blocks differ, as when data stays where it was collected. Everything is a function of
+    `split_seed`.
 
     Raises ConfigError for sizes below their minimum.
     """
@@ -49,7 +52,11 @@ def synthetic(
     else:
         target = z + noise * rng.standard_normal(rows)
     everything, train_rows = Rows(features, target), rows - rows // 5
-    return Dataset("synthetic", everything.take(slice(train_rows)), everything.take(slice(train_rows, None)))
+    train, test = everything.take(slice(train_rows)), everything.take(slice(train_rows, None))
+    if sort:
+        first = np.asarray(features.matrix[:, 0] if isinstance(features, Dense) else features.index[0])
+        train = train.take(np.argsort(first[:train_rows], kind="stable"))
+    return Dataset("synthetic", train, test)
 
 
 def true_model(dim: int, split_seed: int) -> Float[np.ndarray, " d"]:

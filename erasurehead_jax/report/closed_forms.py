@@ -19,11 +19,11 @@ def round_cdf(point: Point) -> Callable[[np.ndarray], Any] | None:
     load = code.load / code.blocks
     if point.late != "cancel" or not isinstance(delay, Exponential | ShiftedExponential) or not delay.mean_s:
         return None
-    scale, shift_s = (load, load * delay.shift_s) if isinstance(delay, ShiftedExponential) else (1, 0)
-    mean_s, shift_s = scale * delay.mean_s, shift_s + point.compute_s * load
+    scale, shift_s = (load, load * delay.shift_s) if isinstance(delay, ShiftedExponential) else (1.0, 0.0)
+    mean_s, shift_s = float(scale * delay.mean_s), float(shift_s + point.compute_s * load)
     k, copies = code.workers, int(code.copies[0])
     if isinstance(stop, Count):
-        cdf = lambda t: theory.count_cdf(t, k, stop.wait_for, mean_s)
+        cdf = lambda t: theory.count_cdf(t, k, int(stop.wait_for), mean_s)
     elif isinstance(stop, Decodable) and isinstance(code, Uncoded):
         cdf = lambda t: theory.wait_for_all_cdf(t, k, mean_s)
     elif isinstance(stop, Decodable) and isinstance(code, FractionalRepetition):

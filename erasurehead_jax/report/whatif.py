@@ -1,5 +1,6 @@
 """The pictures and the table of a what-if."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from rich.table import Table
 
 from erasurehead_jax.frontier import estimate, times_to
@@ -17,6 +19,7 @@ from erasurehead_jax.montecarlo import Timings, Trainings
 from erasurehead_jax.report import closed_forms
 from erasurehead_jax.report.figure import AXIS_NAMES, STYLES
 
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # numbers on a logarithmic axis
 MOST_LINES, MOST_ROWS = 8, 4  # in one panel, of panels in one figure
 
 
@@ -50,7 +53,8 @@ def timing_figure(points: Sequence[GridPoint], timings: Timings, path: Path) -> 
 
 def training_figure(points: Sequence[GridPoint], found: Trainings, target: float, path: Path) -> None:
     """A row for every set of circumstances: the metric against time, and the time to the target over (c, r)."""
-    settings = _by_circumstances(points)[:MOST_ROWS]
+    settings = _by_circumstances(points)
+    settings = [settings[i] for i in np.unique(np.linspace(0, len(settings) - 1, MOST_ROWS).round().astype(int))]
     figure, panels = plt.subplots(
         len(settings), 2, figsize=(11, 0.6 + 3.6 * len(settings)), layout="constrained", squeeze=False
     )
@@ -69,11 +73,17 @@ def frontier_figure(points: Sequence[GridPoint], found: Trainings, target: float
     panels = [panel for panel in _frontier_panels(points) if len(panel[2]) > 1]
     if not panels:
         return
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 4.4), layout="constrained", squeeze=False)
-    for axis, (title, name, inside) in zip(axes[0], panels, strict=True):
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(5.5 * columns, 4.2 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, (title, name, inside) in zip(axes.flat, panels, strict=False):
         _lines(axis, points, time_s, inside, name)
         axis.set(xlabel=_NAMES.get(name, name), ylabel=f"seconds to {found.metric} {target:.4f}", yscale="log")
         axis.set_title(title, fontsize=9, loc="left")
+        axis.yaxis.set_major_formatter(PLAIN)
+        axis.yaxis.set_minor_formatter(PLAIN)
         axis.legend(frameon=False, fontsize=7)
     _save(figure, path)
 
@@ -133,7 +143,8 @@ def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Tr
         axis.plot(clock_s, middle, style, marker=marker, markevery=every, markersize=4, label=points[i].name())
         axis.fill_between(clock_s, low, high, alpha=0.15)
     axis.axhline(target, color="0.6", linewidth=0.8)
-    axis.set(xlabel="simulated training clock (s)", ylabel=AXIS_NAMES[found.metric])
+    axis.set(xlabel="simulated training clock (s)", ylabel=AXIS_NAMES[found.metric], xscale="log")
+    axis.xaxis.set_major_formatter(PLAIN)
     axis.legend(frameon=False, fontsize=7)
 
 
@@ -179,9 +190,7 @@ def _decode_errors(axis: Axes, points: Sequence[GridPoint], errors: np.ndarray) 
         closed = closed_forms.decode_error(points[inside[0]].point, r)
         if closed is not None:
             axis.plot(r, closed, style, color=dots.get_color(), linewidth=1)
-    axis.set(
-        xlabel=_NAMES["wait_for"], ylabel="mean decode error (lines: closed form)", yscale="symlog", ylim=(0, None)
-    )
+    axis.set(xlabel=_NAMES["wait_for"], ylabel="mean decode error (lines: closed form)", yscale="log")
     axis.legend(frameon=False, fontsize=7)
 
 
