@@ -6,13 +6,9 @@ Medians on one core, taken in turns. 64 runs of ErasureHead (c = 3, r = 11, 30 w
 where ERASUREHEAD_DATA has it, else on built-in data of its size. On a GPU the simulator's lines are the GPU's.
 """
 
-# ruff: noqa: E402
-
 import os
 import time
 from collections.abc import Callable
-
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX sizes its thread pools
 
 import jax
 import numpy as np
@@ -37,6 +33,7 @@ from erasurehead_jax.montecarlo import timer
 from erasurehead_jax.optimizers import gd
 from erasurehead_jax.simulate import Point, Simulation
 
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX sizes its thread pools, at its first use
 SEEDS, ROUNDS, TAKES = 64, 5, 9
 TIMED_SEEDS, TIMED_ROUNDS = 256, 1000
 CODE = FractionalRepetition(blocks=30, workers=30, load=3)

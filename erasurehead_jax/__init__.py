@@ -17,6 +17,8 @@ from erasurehead_jax.delays import (
     Exponential as Exponential,
     NoDelay as NoDelay,
     ShiftedExponential as ShiftedExponential,
+    SlowWorkers as SlowWorkers,
+    Trace as Trace,
 )
 from erasurehead_jax.errors import ConfigError as ConfigError
 from erasurehead_jax.objectives import (

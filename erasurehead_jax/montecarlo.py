@@ -206,7 +206,7 @@ def runs_that_fit(dataset: Dataset, point: Point, devices: Sequence[Any]) -> int
     return max(1, min(fit, TRAINED_AT_ONCE.get(platform, fit) * len(devices)))
 
 
-def _free_bytes(devices: Sequence[Any]) -> float:
+def _free_bytes(devices: Sequence[Any]) -> int:
     stats = devices[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return len(devices) * (stats["bytes_limit"] - stats["bytes_in_use"])

@@ -35,6 +35,6 @@ def apply_gradient(
     return State(jnp.asarray(optax.apply_updates(state.x, updates)), optimizer_state), jnp.linalg.norm(gradient)
 
 
-def iterate(state: State) -> Params:
+def iterate(state: State) -> Float[Array, "d *runs"]:
     """The iterate to report and keep: for most optimisers the point itself, for `nesterov` x and not y."""
-    return state.optimizer.iterate if isinstance(state.optimizer, MomentumState) else state.x
+    return jnp.asarray(state.optimizer.iterate if isinstance(state.optimizer, MomentumState) else state.x)

@@ -119,7 +119,7 @@ class Runs(NamedTuple):
     @property
     def x(self) -> Float[Array, "d runs"]:
         """The iterates."""
-        return jnp.asarray(iterate(self.state))
+        return iterate(self.state)
 
 
 class Batch(NamedTuple):

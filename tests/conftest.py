@@ -1,9 +1,10 @@
-"""Float64, repeatable Hypothesis examples without a time limit, and a header line that says which JAX ran them."""
+"""Float64, two devices, repeatable Hypothesis examples without a time limit, and a header line that names JAX."""
 
 import jax
 from hypothesis import settings
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 2)  # work goes to the first unless a test shares it out
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -28,6 +29,14 @@ class Fixed(AbstractDelay):
     def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
         del key, t, load
         return jnp.array(self.seconds[:k])
+
+
+class Spaced(AbstractDelay):
+    """Multiples of 50 ms in random order: who comes first is beyond doubt."""
+
+    def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
+        del load
+        return 0.05 * (1.0 + jax.random.permutation(jax.random.fold_in(key, t), k))
 
 
 def broken_on_rank(rank: int, **sizes: Any) -> Dataset:

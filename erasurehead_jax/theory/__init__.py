@@ -5,6 +5,7 @@ Where the paper slips, the right form has the plain name and the paper's ends in
 """
 
 from erasurehead_jax.theory.convergence import (
+    StepSize as StepSize,
     agc_time_bound as agc_time_bound,
     egc_time_bound as egc_time_bound,
     egc_time_bound_as_printed as egc_time_bound_as_printed,
