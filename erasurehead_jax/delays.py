@@ -126,7 +126,7 @@ class Trace(AbstractDelay):
         for name, asked, there in zip(("rounds", "workers"), (rounds, workers), self.times_s.shape, strict=True):
             if asked > there and not self.resample:
                 raise ConfigError(
-                    f"delay.path={self.path}: has {there} whole {name}, fewer than {name}={asked}; "
+                    f"delay.path={self.path}: has {there} {name}, fewer than {name}={asked}; "
                     "ask for fewer, or draw from the recording with delay.resample=true"
                 )
 

@@ -7,6 +7,7 @@ through in chunks; no result depends on the size of a chunk, or on how many devi
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ ROUNDS_AT_ONCE = 2**22  # of timing, so that their times stay below 50 MB
 KEPT = 4096  # round times a point for the figure
 BATCHES = 32  # of the rounds of a single run, to judge its mean by
 
-Progress = Callable[[int], object]  # told how many more runs are done
+Progress = Callable[[float], object]  # told how many more runs are done, or what part of them
 
 
 class Plan(NamedTuple):
@@ -51,11 +52,14 @@ class Plan(NamedTuple):
             yield list(which), list(seeds)
 
 
-def make_plan(points: int, seeds: Sequence[int], at_most: int, devices: int) -> Plan:
-    """All seeds of all points in equal chunks of at most `at_most` runs."""
+def make_plan(points: int, seeds: Sequence[int], at_most: int, devices: int, say: Callable[[str], None]) -> Plan:
+    """All seeds of all points in equal chunks of at most `at_most` runs; says so if they are several."""
     runs = [(point, seed) for point in range(points) for seed in seeds]
     chunks = math.ceil(len(runs) / max(1, min(at_most, len(runs))))
-    return Plan(runs, devices * math.ceil(len(runs) / chunks / devices))
+    chunk = devices * math.ceil(len(runs) / chunks / devices)
+    if len(runs) > chunk:
+        say(f"{len(runs)} runs ({points} points that differ in numbers, {len(seeds)} seeds): {chunk} at a time")
+    return Plan(runs, chunk)
 
 
 class Timings(NamedTuple):
@@ -72,6 +76,7 @@ def time_grid(
     chunk: int | None = None,
     devices: Sequence[Any] = (),
     progress: Progress = lambda done: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Timings:
     """Round times and decode errors of every point over `rounds` rounds of every seed."""
     devices = list(devices) or jax.devices()[:1]
@@ -81,11 +86,11 @@ def time_grid(
     samples: dict[int, np.ndarray] = {}
     for group in stackable(points):
         play = timer([points[i].point for i in group], rounds, devices)
-        plan = make_plan(len(group), seeds, at_most, len(devices))
+        plan = make_plan(len(group), seeds, at_most, len(devices), say)
         parts = []
         for which, some_seeds in plan.chunks():
             parts.append(_reduce(*play(which, some_seeds), kept=math.ceil(KEPT / len(seeds))))
-            progress(len(which))
+            progress(min(plan.chunk, len(plan.runs) - plan.chunk * (len(parts) - 1)))
         found = [np.concatenate(values)[: len(plan.runs)] for values in zip(*parts, strict=True)]
         by_point = [values.reshape(len(group), len(seeds), -1) for values in found]
         for place, i in enumerate(group):
@@ -166,25 +171,28 @@ def train_grid(
     at_most = chunk or runs_that_fit(dataset, points[0].point, devices)
     for group in stackable(points):
         simulation = Simulation(dataset, objective, [points[i].point for i in group], devices)
-        plan = make_plan(len(group), seeds, at_most, len(devices))
-        if len(plan.runs) > plan.chunk:
-            say(f"{len(plan.runs)} runs of {points[group[0]].labels['scheme']}, {plan.chunk} at a time")
+        plan = make_plan(len(group), seeds, at_most, len(devices), say)
         at = 0
         for which, some_seeds in plan.chunks():
-            took_s, scores = _train(simulation, which, some_seeds, kept, score)
             own = plan.runs[at : at + plan.chunk]
+            took_s, scores = _train(simulation, which, some_seeds, kept, score, partial(_tell, progress, len(own)))
             for j, (place, seed) in enumerate(own):
                 where = group[place], seeds.index(seed)
                 clock_s[where] = took_s[:, j]
                 for name, values in scores.items():
                     metrics.setdefault(name, np.full(clock_s.shape, np.nan))[where] = values[:, j]
             at += plan.chunk
-            progress(len(own))
     return Trainings(np.array(kept), clock_s, metrics)
 
 
-def _train(simulation: Simulation, which: list[int], seeds: list[int], kept: list[int], score: Callable):
-    """Clock and metrics of one chunk, (kept, runs)."""
+def _tell(progress: Progress, runs: int, share: float) -> None:
+    progress(runs * share)
+
+
+def _train(
+    simulation: Simulation, which: list[int], seeds: list[int], kept: list[int], score: Callable, progress: Progress
+):
+    """Clock and metrics of one chunk, (kept, runs). `progress` is told shares of the chunk."""
     batch, runs = simulation.begin(which, seeds)
     clock_s, scores, now_s, before = [], [], np.zeros(len(seeds)), -1
     for round_ in kept:
@@ -192,6 +200,7 @@ def _train(simulation: Simulation, which: list[int], seeds: list[int], kept: lis
         now_s = now_s + np.asarray(played.wall_s).sum(0, dtype=np.float64)
         clock_s.append(now_s)
         scores.append(score(runs.x))
+        progress((round_ - before) / (kept[-1] + 1))
         before = round_
     return np.array(clock_s), {name: np.array([at[name] for at in scores]) for name in scores[0]}
 

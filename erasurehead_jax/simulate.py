@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import shard_map
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 from optax import GradientTransformation
 
@@ -151,9 +151,9 @@ class Simulation:
         self._block = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
         quick = objective.touched(dataset.train) is not None  # then all columns, in the layout that workers use
         train = dataset.train.restrict(np.arange(dataset.dim)) if quick else dataset.train
-        self._train = jax.tree.map(jnp.asarray, train)
         mesh = Mesh(np.array(devices or jax.devices()[:1]), ("runs",))
         shared, first, second = PartitionSpec(), PartitionSpec("runs"), PartitionSpec(None, "runs")
+        self._train = jax.device_put(train, NamedSharding(mesh, shared))
         state = jax.tree.map(
             lambda leaf: PartitionSpec(*[None] * (leaf.ndim - 1), "runs"),  # the last axis
             jax.eval_shape(self._begin, self._batch([0], [0])),

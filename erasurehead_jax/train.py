@@ -17,6 +17,7 @@ from rich.console import Console
 
 from erasurehead_jax.cluster.launch import find_mpirun, run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
+from erasurehead_jax.compiled import keep_compiled
 from erasurehead_jax.config import CONFIG_DIR, FAILED, checked, run_command
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import Job, build, instantiate, make_optimizer
@@ -39,6 +40,7 @@ def train(cfg: DictConfig) -> None:
     }
     with RoundsBar(run_dir, config["rounds"], config["workers"], spec["choices"]["scheme"]) as bar:
         if config["backend"] == "simulate":
+            keep_compiled()
             lead_simulated(job, spec, bar.update)
         else:
             _lead_ranks(spec, bar.update)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from erasurehead_jax.compiled import keep_compiled
 from erasurehead_jax.config import CONFIG_DIR, checked, run_command
 from erasurehead_jax.data import Dataset
 from erasurehead_jax.errors import ConfigError, require_number, require_whole
@@ -44,6 +45,7 @@ class Study(NamedTuple):
 @hydra.main(config_path=CONFIG_DIR, config_name="whatif", version_base="1.3")
 def whatif(cfg: DictConfig) -> None:
     """Simulates the grid, writes tables and figures into the run directory, and prints what they come to."""
+    keep_compiled()
     if hasattr(os, "sched_getaffinity"):
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # runs are shared out among devices
     run_dir, study = checked(cfg, check)
@@ -107,7 +109,7 @@ def _targets(cfg: DictConfig) -> list[float] | None:
 
 def _time(study: Study, run_dir: Path, console: Console) -> None:
     with _bar(study) as bar:
-        timings = time_grid(study.points, study.seeds, study.rounds, study.chunk, jax.devices(), bar)
+        timings = time_grid(study.points, study.seeds, study.rounds, study.chunk, jax.devices(), bar, console.print)
     _write_csv(run_dir / "timing.csv", timings.table)
     timing_figure(study.points, timings, run_dir / "timing.png")
     _save_summary(study, run_dir, {})

@@ -42,7 +42,9 @@ def test_the_wheel_installed_elsewhere_trains(tmp_path: Path):
 
 
 def test_importing_the_package_starts_no_mpi():
-    modules = "import sys, erasurehead_jax, erasurehead_jax.job, erasurehead_jax.train; print('mpi4py' in sys.modules)"
+    modules = (
+        "import sys, erasurehead_jax, erasurehead_jax.train, erasurehead_jax.whatif; print('mpi4py' in sys.modules)"
+    )
     assert run(sys.executable, "-c", modules).stdout.strip() == "False"
 
 
@@ -68,6 +70,25 @@ def test_readme_training_commands_run(tmp_path: Path):
         )
         kept = [part for part in overrides if not part.startswith(("workers=", "wait_for="))]
         run(sys.executable, "-m", "erasurehead_jax.train", *kept, *quick, where, cwd=tmp_path)
+
+
+def test_readme_whatif_commands_run(tmp_path: Path):
+    """Every what-if of the README, with fewer rounds and seeds and small data."""
+    lines = re.findall(r"^(python -m erasurehead_jax\.whatif .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) > 3
+    for i, line in enumerate(lines):
+        kept = [part.split(",")[0] + "]" * ("," in part) for part in line.split()[3:] if "rounds=" not in part]
+        quick = [
+            "rounds=2",
+            "seeds=2",
+            "data.rows=203",
+            "grid.scheme=[erasurehead]",
+            f"hydra.run.dir={tmp_path / str(i)}",
+        ]
+        if any(part.startswith("study=") for part in kept):
+            quick += ["grid.load=[2]", "grid.wait_for=[11]", "grid.compute_s=[0,1]"]
+        run(sys.executable, "-m", "erasurehead_jax.whatif", *kept, *quick, cwd=tmp_path)
+        assert (tmp_path / str(i) / "summary.json").exists()
 
 
 def test_readme_code_runs():

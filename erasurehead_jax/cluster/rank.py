@@ -13,7 +13,6 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from erasurehead_jax.data.raw import cache_dir
 from erasurehead_jax.record import ERROR
 
 INTERRUPT = signal.SIGUSR2  # "end after this round": what the launcher makes of Ctrl-C; mpirun passes it to every rank
@@ -72,10 +71,9 @@ def _start_jax(rank: int) -> None:
         os.sched_setaffinity(0, {cores[rank % len(cores)]})
     import jax
 
-    # Compiled functions are kept for the next run, by machine: a shared home may serve processors of several kinds.
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled" / platform.node()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    from erasurehead_jax.compiled import keep_compiled
+
+    keep_compiled()
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # small steps: a hand-over to a thread costs more
     jax.devices()
     if pinned:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.table import Table
 
 from erasurehead_jax.frontier import estimate, times_to
@@ -82,8 +82,9 @@ def frontier_figure(points: Sequence[GridPoint], found: Trainings, target: float
         _lines(axis, points, time_s, inside, name)
         axis.set(xlabel=_NAMES.get(name, name), ylabel=f"seconds to {found.metric} {target:.4f}", yscale="log")
         axis.set_title(title, fontsize=9, loc="left")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(PLAIN)
-        axis.yaxis.set_minor_formatter(PLAIN)
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.legend(frameon=False, fontsize=7)
     _save(figure, path)
 
@@ -105,32 +106,35 @@ def _frontier_panels(points: Sequence[GridPoint]) -> list[tuple[str, str, list[i
             if isinstance(value, int | float)
         }
         first = [i for i in inside if all(points[i].labels.get(name) == values[0] for name, values in numbers.items())]
-        panels.append((_setting_name(setting), "wait_for", first))
+        fixed = tuple((name, values[0]) for name, values in numbers.items())
+        panels.append((_setting_name(setting + fixed), "wait_for", first))
         for name, values in numbers.items():
             others = [other for other in numbers if other != name]
             same = [i for i in inside if all(points[i].labels.get(other) == numbers[other][0] for other in others)]
             if len(values) > 1:
-                panels.append((_setting_name(setting) + ", best r each", name, same))
+                panels.append((", ".join(filter(None, [_setting_name(setting), "best r each"])), name, same))
     return panels
 
 
 def _lines(axis: Axes, points: Sequence[GridPoint], time_s: np.ndarray, inside: list[int], name: str) -> None:
     """A line for every scheme and load; where several points share a place the quickest is drawn."""
-    lines: dict[str, dict[Any, Any]] = {}
+    lines: dict[str, dict[Any, int]] = {}
     for i in inside:
         labels = points[i].labels
         line = lines.setdefault(f"{labels['scheme']} c={labels['load']}", {})
-        middle = estimate(time_s[i])
-        if labels[name] not in line or middle.median < line[labels[name]].median:
-            line[labels[name]] = middle
+        best = line.get(labels[name], i)
+        line[labels[name]] = i if np.median(time_s[i]) < np.median(time_s[best]) else best
     for (style, marker), (label, places) in zip(STYLES * len(lines), lines.items(), strict=False):
         x = sorted(places)
-        middle, low, high = (np.array([getattr(places[at], part) for at in x]) for part in ("median", "low", "high"))
-        reached = np.isfinite(middle)
+        middle, low, high = np.array([estimate(time_s[places[at]]) for at in x]).T
         error = np.nan_to_num(np.abs([middle - low, high - middle]), nan=0, posinf=0)
-        if not reached.any():
-            label += " (not reached)"
-        axis.errorbar(x, np.where(reached, middle, np.nan), error, fmt=style + marker, capsize=2, ms=4, label=label)
+        reached = [np.isfinite(time_s[i]).mean() for i in places.values()]
+        if min(reached) < 1:
+            label += f" (reached by {min(reached):.0%}" + (
+                f" to {max(reached):.0%})" if max(reached) > min(reached) else ")"
+            )
+        middle = np.where(np.isfinite(middle), middle, np.nan)
+        axis.errorbar(x, middle, error, fmt=style + marker, capsize=2, ms=4, label=label)
 
 
 def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Trainings, target: float) -> None:
