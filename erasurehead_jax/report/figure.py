@@ -12,7 +12,7 @@ from erasurehead_jax.report.runs import Run
 
 # Legible without colour: every run has its own line style and marker.
 STYLES = [("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ("-", "v"), ("--", "P"), ("-.", "X"), (":", "*")]
-AXIS_NAMES = {"test_auc": "test AUC", "test_mse": "test mean squared error"}
+AXIS_NAMES = {"train_loss": "mean training loss", "test_auc": "test AUC", "test_mse": "test mean squared error"}
 
 
 def comparison_figure(runs: list[Run], target: float, title: str, path: Path) -> None:

@@ -52,15 +52,18 @@ def timing_figure(points: Sequence[GridPoint], timings: Timings, path: Path) -> 
 
 
 def training_figure(points: Sequence[GridPoint], found: Trainings, target: float, path: Path) -> None:
-    """A row for every set of circumstances: the metric against time, and the time to the target over (c, r)."""
+    """A row for every set of circumstances: loss and metric against time, and the time to the target over (c, r)."""
     settings = _by_circumstances(points)
     settings = [settings[i] for i in np.unique(np.linspace(0, len(settings) - 1, MOST_ROWS).round().astype(int))]
     figure, panels = plt.subplots(
-        len(settings), 2, figsize=(11, 0.6 + 3.6 * len(settings)), layout="constrained", squeeze=False
+        len(settings), 3, figsize=(15, 0.6 + 3.6 * len(settings)), layout="constrained", squeeze=False
     )
     time_s = times_to(target, found)
-    for (setting, inside), (left, right) in zip(settings, panels, strict=True):
-        _curves(left, points, _best_of_schemes(points, time_s, inside), found, target)
+    for (setting, inside), (left, middle, right) in zip(settings, panels, strict=True):
+        shown = _best_of_schemes(points, time_s, inside)
+        _curves(left, points, shown, found, "train_loss")
+        _curves(middle, points, shown, found, found.metric)
+        middle.axhline(target, color="0.6", linewidth=0.8)
         _heat_map(right, points, time_s, inside)
         left.set_title(_setting_name(setting), fontsize=9, loc="left")
         right.set_title(f"seconds to {found.metric} {target:.4f} (median of seeds)", fontsize=9, loc="left")
@@ -137,17 +140,16 @@ def _lines(axis: Axes, points: Sequence[GridPoint], time_s: np.ndarray, inside: 
         axis.errorbar(x, middle, error, fmt=style + marker, capsize=2, ms=4, label=label)
 
 
-def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Trainings, target: float) -> None:
-    """Median over seeds of the metric against the median clock, with the band that holds 95 % of the seeds."""
-    values = found.metrics[found.metric]
+def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Trainings, name: str) -> None:
+    """Median over seeds of a metric against the median clock, with the band that holds 95 % of the seeds."""
+    values = found.metrics[name]
     for (style, marker), i in zip(STYLES * len(shown), shown, strict=False):
         clock_s = np.median(found.clock_s[i], axis=0)
         low, middle, high = np.quantile(values[i], [0.025, 0.5, 0.975], axis=0)
         every = max(1, len(middle) // 8)
         axis.plot(clock_s, middle, style, marker=marker, markevery=every, markersize=4, label=points[i].name())
         axis.fill_between(clock_s, low, high, alpha=0.15)
-    axis.axhline(target, color="0.6", linewidth=0.8)
-    axis.set(xlabel="simulated training clock (s)", ylabel=AXIS_NAMES[found.metric], xscale="log")
+    axis.set(xlabel="simulated training clock (s)", ylabel=AXIS_NAMES[name], xscale="log")
     axis.xaxis.set_major_formatter(PLAIN)
     axis.legend(frameon=False, fontsize=7)
 
