@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.record import require_empty
@@ -63,6 +63,8 @@ def refuse(error: Exception) -> NoReturn:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         told = f"{group}={name}: unknown; choose one of {', '.join(error.options)}"
+    elif isinstance(error, MissingMandatoryValue):
+        told = f"{error.full_key}=???: needs a value"
     print(f"error: {' '.join(told.split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
+from zipfile import BadZipFile
 
 import equinox as eqx
 import jax
@@ -107,6 +108,8 @@ class Trace(AbstractDelay):
     resample: bool = eqx.field(static=True)
 
     def __init__(self, path: str, resample: bool = False):
+        if type(resample) is not bool:
+            raise ConfigError(f"delay.resample={resample}: must be true or false")
         self.path, self.resample = path, resample
         self.times_s = _read_times(path)
 
@@ -134,29 +137,27 @@ class Trace(AbstractDelay):
 def _read_times(path: str) -> Float[np.ndarray, "rounds workers"]:
     named = f"delay.path={path}"
     try:
-        with np.load(Path(path).expanduser(), allow_pickle=False) as file:
-            if "times_s" in file:
-                times_s = file["times_s"]
-            elif "arrival_s" in file:  # a run's own: one column a message, a worker's last counts
-                arrival_s, owner = file["arrival_s"], file["owner"]
-                times_s = np.stack([arrival_s[:, owner == j].max(1) for j in range(int(file["workers"]))], axis=1)
-            else:
-                raise ConfigError(f"{named}: needs an array times_s or arrival_s, has {', '.join(file) or 'none'}")
-    except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{named}: cannot be read as a .npz recording ({error})") from error
-    if times_s.ndim != 2 or not times_s.size or not np.issubdtype(times_s.dtype, np.number):
-        raise ConfigError(f"{named}: times must be numbers in the shape (rounds, workers), not {times_s.shape}")
-    if (times_s < 0).any() or np.isinf(times_s).any():
+        with Path(path).expanduser().open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = dict(file)
+        if "times_s" not in arrays:  # a run's own: one column a message, and a worker's last counts
+            arrival_s, owner, workers = (arrays[name] for name in ("arrival_s", "owner", "workers"))
+            arrays["times_s"] = np.stack([arrival_s[:, owner == j].max(1) for j in range(int(workers))], axis=1)
+        recorded = np.asarray(arrays["times_s"])
+    except KeyError as error:
+        raise ConfigError(f"{named}: has no array {error}; needs times_s, or arrival_s, owner and workers") from error
+    except (OSError, EOFError, ValueError, TypeError, IndexError, BadZipFile) as error:
+        raise ConfigError(f"{named}: cannot be read as a .npz recording ({str(error).splitlines()[0]})") from error
+    if recorded.ndim != 2 or not recorded.size or recorded.dtype.kind not in "fiu":
+        raise ConfigError(f"{named}: times must be numbers (rounds, workers), not {recorded.dtype} {recorded.shape}")
+    if (recorded < 0).any() or (recorded > np.finfo(np.float32).max).any():
         raise ConfigError(f"{named}: times must be finite and not negative")
-    incomplete = np.isnan(times_s).any(1)
+    incomplete = np.isnan(recorded).any(1)
     if incomplete.mean() > INCOMPLETE:
         raise ConfigError(
-            f"{named}: {incomplete.sum()} of {len(times_s)} rounds lack a time (nan: an answer never used); "
+            f"{named}: {incomplete.sum()} of {len(recorded)} rounds lack a time (nan: an answer never used); "
             "record a run that waits for everybody (scheme=uncoded)"
         )
-    return np.asarray(times_s[~incomplete], np.float32)
+    return recorded[~incomplete].astype(np.float32)
 
 
 def _exponential(key: Key, t: Number, k: int) -> Float[Array, " k"]:

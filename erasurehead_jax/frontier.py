@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import quantile_test
 
-from erasurehead_jax.grid import GridPoint
+from erasurehead_jax.grid import GridPoint, label_columns
 from erasurehead_jax.montecarlo import Trainings
 
 CONFIDENCE = 0.95
@@ -29,7 +29,8 @@ class Estimate(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
+        interval = "too few seeds for an interval" if math.isnan(self.low) else f"{self.low:.3g} to {self.high:.3g}"
+        return f"{self.median:.3g} ({interval})"
 
 
 def estimate(values: Float[np.ndarray, " seeds"]) -> Estimate:
@@ -68,19 +69,19 @@ def frontier(points: Sequence[GridPoint], found: Trainings, targets: Sequence[fl
                 | {"target": target, "time_s": middle, "low_s": low, "high_s": high}
                 | {"reached": float(np.isfinite(time_s).mean()), "seeds": len(time_s)}
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(dict.fromkeys([*label_columns(points), *rows[0]])))
 
 
 class Margin(NamedTuple):
     """How many times longer another point takes than the best, seed by seed."""
 
     over: str
-    ratio: Estimate
+    ratio: Estimate | None  # None for the best itself
 
     @property
     def beyond_noise(self) -> bool:
         """Does the interval lie above 1?"""
-        return self.ratio.low > 1
+        return self.ratio is not None and self.ratio.low > 1
 
 
 class Recommendation(NamedTuple):
@@ -127,7 +128,7 @@ def _recommend(
         return Recommendation(setting, target, None, None, 0.0, {})
 
     def margin(i: int | None) -> Margin | None:
-        return None if i is None else Margin(points[i].name(), _ratio(time_s[i], time_s[best]))
+        return None if i is None else Margin(points[i].name(), None if i == best else _ratio(time_s[i], time_s[best]))
 
     def first(scheme: str, **same: Any) -> int | None:
         wanted = {"scheme": scheme} | same
@@ -145,15 +146,17 @@ def _recommend(
 
 
 def _ratio(other_s: Float[np.ndarray, " seeds"], best_s: Float[np.ndarray, " seeds"]) -> Estimate:
-    """Seeds in which neither arrives say nothing about who is first."""
+    """Seeds in which neither arrives say nothing about who is first; where both arrive at once the ratio is 1."""
     either = np.isfinite(other_s) | np.isfinite(best_s)
-    return estimate(other_s[either] / best_s[either])
+    other_s, best_s = other_s[either], best_s[either]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return estimate(np.where(other_s == best_s, 1, other_s / best_s))
 
 
 def _told(margin: Margin | None) -> str:
     if margin is None:
         return "not in the grid"
-    if margin.ratio.median == 1 == margin.ratio.low:
+    if margin.ratio is None:
         return f"{margin.over}: is the best itself"
     noise = "beyond the noise" if margin.beyond_noise else "within the noise"
     return f"{margin.over} takes {margin.ratio} times as long: {noise}"

@@ -9,11 +9,13 @@ import jax
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from erasurehead_jax.data import block_bounds
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import build_delay, check_numbers, instantiate, make_optimizer
 from erasurehead_jax.simulate import Point
 
 GROUPS = ("scheme", "delay")  # axes whose values name config files
+SETTINGS = ("workers", "blocks", "load", "wait_for", "late", "l2", "compute_s", "overhead_s")  # axes by their own name
 CHOICES = ("scheme", "load", "wait_for", "late", "step_size")  # what a user decides; other axes are circumstances
 
 
@@ -35,23 +37,27 @@ class GridPoint(NamedTuple):
         return f"{scheme} c={self.labels['load']} r={self.labels['wait_for']}{late}{step}"
 
 
-def axes(grid: DictConfig) -> dict[str, list[Any]]:
+def axes(grid: DictConfig | None) -> dict[str, list[Any]]:
     """The axes that are asked for, each with its values. Raises ConfigError for an axis without values."""
     asked = {}
+    if grid is None:
+        raise ConfigError("grid=null: name at least one scheme, as grid.scheme=[...]")
     for name, values in grid.items():
         if values is None:
             continue
         asked[str(name)] = list(values) if isinstance(values, ListConfig) else [values]
         if not asked[str(name)]:
             raise ConfigError(f"grid.{name}=[]: an empty grid; give at least one value, or null to leave the axis out")
+        if name in GROUPS and not all(isinstance(value, str) for value in asked[str(name)]):
+            raise ConfigError(f"grid.{name}={asked[str(name)]}: must be names of files in configs/{name}")
     return asked
 
 
-def grid_points(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], train_rows: int) -> list[GridPoint]:
+def grid_points(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], train_rows: int | None) -> list[GridPoint]:
     """Every point of the grid once: an axis that a scheme does not look at makes no second point.
 
-    `compose` gives the config with these config files chosen, unresolved. `train_rows` is N, for l2=null. Raises
-    ConfigError, naming the point, for one that breaks a rule.
+    `compose` gives the config with these config files chosen, unresolved. `train_rows` is N, None if nothing is to be
+    trained. Raises ConfigError, naming the point, for one that breaks a rule.
     """
     asked = axes(cfg.grid)
     numbers = {name: values for name, values in asked.items() if name not in GROUPS}
@@ -70,7 +76,8 @@ def grid_points(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], tra
             if seen not in points:
                 points[seen] = _grid_point(config, chosen | values, train_rows)
     for name in numbers.keys() - known:
-        raise ConfigError(f"grid.{name}: no such setting, neither of the command nor of its delay or optimizer")
+        others = ", ".join((*GROUPS, *SETTINGS))
+        raise ConfigError(f"grid.{name}: no such axis; choose one of {others}, or a number of the delay or optimizer")
     return list(points.values())
 
 
@@ -83,6 +90,11 @@ def stackable(points: Sequence[GridPoint]) -> list[list[int]]:
     return list(groups.values())
 
 
+def label_columns(points: Sequence[GridPoint]) -> list[str]:
+    """The labels of all points; some axes belong to some delays only."""
+    return list(dict.fromkeys(name for point in points for name in point.labels))
+
+
 def _product(values: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
     for combination in itertools.product(*values.values()):
         yield dict(zip(values, combination, strict=True))
@@ -90,9 +102,10 @@ def _product(values: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 def _key(base: DictConfig, name: str) -> str | None:
     """Where in the config an axis is set."""
-    if name in base:
+    if name in SETTINGS:
         return name
-    return next((f"{part}.{name}" for part in ("delay", "optimizer") if name in base[part]), None)
+    parts = ("delay", "optimizer")
+    return next((f"{part}.{name}" for part in parts if name in base[part] and not name.startswith("_")), None)
 
 
 def _identity(config: dict[str, Any]) -> str:
@@ -100,11 +113,13 @@ def _identity(config: dict[str, Any]) -> str:
     return json.dumps({part: config[part] for part in parts}, sort_keys=True)
 
 
-def _grid_point(config: dict[str, Any], chosen: dict[str, Any], train_rows: int) -> GridPoint:
+def _grid_point(config: dict[str, Any], chosen: dict[str, Any], train_rows: int | None) -> GridPoint:
     try:
         check_numbers(config)
         scheme = instantiate("scheme", config)
-        l2 = 1 / train_rows if config["l2"] is None else config["l2"]
+        if train_rows is not None:
+            block_bounds(train_rows, scheme.code.blocks)
+        l2 = 1 / (train_rows or 1) if config["l2"] is None else config["l2"]
         point = Point(
             scheme,
             build_delay(config),

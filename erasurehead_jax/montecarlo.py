@@ -21,7 +21,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float, Int
 
 from erasurehead_jax.data import Dataset
-from erasurehead_jax.grid import GridPoint, stackable
+from erasurehead_jax.grid import GridPoint, label_columns, stackable
 from erasurehead_jax.metrics import scorer
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.recorder import EXACT
@@ -103,7 +103,9 @@ def time_grid(
                 "exact_fraction": exact.mean(),
                 "mean_decode_error": error.mean(),
             }
-    return Timings(pd.DataFrame([rows[i] for i in range(len(points))]), [samples[i] for i in range(len(points))])
+    columns = dict.fromkeys([*label_columns(points), *rows[0]])
+    table = pd.DataFrame([rows[i] for i in range(len(points))], columns=list(columns))
+    return Timings(table, [samples[i] for i in range(len(points))])
 
 
 def timer(points: Sequence[Point], rounds: int, devices: Sequence[Any]) -> Callable[..., tuple[np.ndarray, ...]]:

@@ -114,6 +114,8 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
+    if hasattr(value, "_asdict"):  # a NamedTuple
+        value = value._asdict()
     if isinstance(value, dict):
         return {key: _jsonable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

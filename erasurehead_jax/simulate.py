@@ -158,10 +158,11 @@ class Simulation:
             lambda leaf: PartitionSpec(*[None] * (leaf.ndim - 1), "runs"),  # the last axis
             jax.eval_shape(self._begin, self._batch([0], [0])),
         )
+        runs_specs: Any = Runs(state, first, shared)  # pyright: ignore
+        self._runs_shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), runs_specs)
         self._jitted_begin = jax.jit(shard_map(self._begin, mesh=mesh, in_specs=first, out_specs=state))
 
         def advance(rounds, norms, batch, runs, train):
-            runs_specs: Any = Runs(state, first, shared)  # pyright: ignore
             return shard_map(
                 partial(self._advance, rounds, norms),
                 mesh=mesh,
@@ -175,7 +176,8 @@ class Simulation:
         """Before the first round. Run i is of points[which[i]] and follows from seeds[i]."""
         batch = self._batch(which, seeds)
         backlog_s = jnp.zeros((len(seeds), self._static.scheme.code.workers))
-        return batch, Runs(self._jitted_begin(batch), backlog_s, jnp.zeros((), int))
+        runs = Runs(self._jitted_begin(batch), backlog_s, jnp.zeros((), int))
+        return batch, jax.device_put(runs, self._runs_shardings)
 
     def advance(
         self, batch: Batch, runs: Runs, rounds: int, norms: bool = False

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +20,7 @@ from erasurehead_jax.config import CONFIG_DIR, checked, run_command
 from erasurehead_jax.data import Dataset
 from erasurehead_jax.errors import ConfigError, require_number, require_whole
 from erasurehead_jax.frontier import default_target, frontier, recommend
-from erasurehead_jax.grid import GridPoint, axes, grid_points
+from erasurehead_jax.grid import GridPoint, axes, grid_points, label_columns
 from erasurehead_jax.job import check_numbers, instantiate
 from erasurehead_jax.montecarlo import Trainings, time_grid, train_grid
 from erasurehead_jax.objectives import AbstractObjective
@@ -64,14 +65,13 @@ def check(cfg: DictConfig) -> Study:
     asked = axes(cfg.grid)
     if "scheme" not in asked:
         raise ConfigError("grid.scheme=null: name at least one scheme")
-    task = [
-        override for override in HydraConfig.get().overrides.task if override.split("=")[0].lstrip("+") not in asked
-    ]
-    if any(override.startswith("scheme=") for override in HydraConfig.get().overrides.task):
+    task = list(HydraConfig.get().overrides.task)
+    if any(override.startswith("scheme=") for override in task):
         raise ConfigError("scheme: name the schemes of a what-if as grid.scheme=[...]")
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     check_numbers(config)
     require_whole("seeds", cfg.seeds, 1)
+    require_whole("seed + seeds", cfg.seed + cfg.seeds, 1)
     if cfg.chunk is not None:
         require_whole("chunk", cfg.chunk, 1)
     jax.config.update("jax_enable_x64", cfg.x64)
@@ -81,8 +81,7 @@ def check(cfg: DictConfig) -> Study:
     if dataset is not None and objective is not None:
         require_whole("evaluate_every", cfg.evaluate_every, 1)
         objective.check(dataset)
-    compose = lambda chosen: hydra.compose("whatif", [*task, *chosen])
-    points = grid_points(cfg, compose, len(dataset.train) if dataset else 1)
+    points = grid_points(cfg, partial(_compose, task), len(dataset.train) if dataset else None)
     return Study(
         mode=cfg.mode,
         points=points,
@@ -94,6 +93,16 @@ def check(cfg: DictConfig) -> Study:
         dataset=dataset,
         objective=objective,
     )
+
+
+def _compose(task: list[str], chosen: list[str]) -> DictConfig:
+    """The command's config with these files chosen; what is set in a group holds for the files that have it."""
+    groups = {choice.split("=")[0] for choice in chosen}
+    inside = {override for override in task for group in groups if override.startswith((f"{group}.", f"{group}="))}
+    others = [override for override in task if override not in inside]
+    bare = hydra.compose("whatif", [*others, *chosen])
+    fits = [override for override in inside if OmegaConf.select(bare, override.split("=")[0], default=bare) is not bare]
+    return hydra.compose("whatif", [*others, *chosen, *(each for each in task if each in fits and "." in each)])
 
 
 def _targets(cfg: DictConfig) -> list[float] | None:
@@ -138,7 +147,7 @@ def _train(study: Study, run_dir: Path, console: Console) -> None:
     table = frontier(study.points, found, targets)
     _write_csv(run_dir / "frontier.csv", table)
     recommended = [each for target in targets for each in recommend(study.points, found, target)]
-    _save_summary(study, run_dir, {"recommendations": [each._asdict() for each in recommended]})
+    _save_summary(study, run_dir, {"recommendations": recommended})
     told = [line for each in recommended for line in each.lines()]
     (run_dir / "recommendation.txt").write_text("\n".join(told) + "\n")
     training_figure(study.points, found, targets[-1], run_dir / "whatif.png")
@@ -155,7 +164,8 @@ def _long_table(study: Study, found: Trainings) -> pd.DataFrame:
             values = {name: metric[i, j] for name, metric in found.metrics.items()}
             columns = {"seed": seed, "round": found.rounds, "clock_s": found.clock_s[i, j]} | values
             tables.append(pd.DataFrame(point.labels | columns))
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    return table.reindex(columns=list(dict.fromkeys([*label_columns(study.points), *table.columns])))
 
 
 def _save_summary(study: Study, run_dir: Path, more: dict[str, Any]) -> None:

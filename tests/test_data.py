@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from erasurehead_jax.data import amazon, covertype, kc_housing, raw
+from erasurehead_jax.data import Dense, Rows, amazon, covertype, kc_housing, raw, synthetic
 from erasurehead_jax.data.amazon import FILE as AMAZON
 from erasurehead_jax.data.kc_housing import FILE as KC_HOUSING
 from erasurehead_jax.data.prepared import one_hot_dataset
@@ -103,3 +103,22 @@ def test_a_failed_download_says_what_to_do_and_leaves_nothing(cache: Path, monke
     ):
         raw.download(AMAZON._replace(download=offline))
     assert list((cache / "raw").iterdir()) == []
+
+
+def table(rows: Rows) -> np.ndarray:
+    """A line for every row: its features and its target."""
+    features = rows.features
+    values = np.asarray(features.matrix if isinstance(features, Dense) else features.index.T)  # pyright: ignore
+    return np.column_stack([values, np.asarray(rows.target)])
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_sorted_synthetic_data_has_the_same_rows(dense: bool, task):
+    make = lambda sort: synthetic(rows=503, fields=4, categories=9, task=task, dense=dense, sort=sort, split_seed=3)
+    plain, by_first = make(False), make(True)
+    first = table(by_first.train)[:, 0]
+    assert (np.diff(first) >= 0).all() and (np.diff(table(plain.train)[:, 0]) < 0).any()
+    in_order = lambda rows: sorted(map(tuple, table(rows)))
+    assert in_order(by_first.train) == in_order(plain.train)
+    np.testing.assert_array_equal(table(by_first.test), table(plain.test))

@@ -1,6 +1,10 @@
 """Delay models draw from the distribution they name, as a function of the key."""
 
 import math
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +13,29 @@ import pytest
 from scipy import stats
 
 from erasurehead_jax import AbstractDelay, ConfigError, Exponential, NoDelay, ShiftedExponential
+from erasurehead_jax.delays import SlowWorkers, Trace
 
 WORKERS = 5
-MODELS = [NoDelay(), Exponential(0.5), ShiftedExponential(1.0, 3.0)]
+MODELS = [NoDelay(), Exponential(0.5), ShiftedExponential(1.0, 3.0), SlowWorkers(0.5, 2, 10)]
+RECORDINGS = sorted(Path(os.environ.get("ERASUREHEAD_DATA", "nowhere"), "traces").glob("*.npz"))
+RECORDED_S = np.arange(24.0).reshape(6, 4)  # every time tells its round and worker
 
 
-def draws(delay: AbstractDelay, load: float, rounds: int = 4_000) -> np.ndarray:
+def draws(delay: AbstractDelay, load: float, rounds: int = 4_000, workers: int = WORKERS, seed: int = 0) -> np.ndarray:
     """(rounds, workers) seconds, as in a run."""
-    sample = jax.vmap(lambda t: delay.sample(jax.random.key(0), t, WORKERS, load))
+    sample = jax.vmap(lambda t: delay.sample(jax.random.key(seed), t, workers, load))
     return np.asarray(sample(jnp.arange(rounds)))
+
+
+def first_rounds(delay: AbstractDelay, runs: int = 2_000, workers: int = WORKERS) -> np.ndarray:
+    """(runs, workers) seconds."""
+    keys = jax.random.split(jax.random.key(0), runs)
+    return np.asarray(jax.vmap(lambda key: delay.sample(key, 0, workers, 0.1))(keys))
+
+
+def save(path: Path, **arrays: Any) -> str:
+    np.savez(path / "recording.npz", **arrays)
+    return str(path / "recording.npz")
 
 
 def fits(seconds: np.ndarray, shift_s: float, mean_s: float) -> bool:
@@ -86,3 +104,154 @@ def test_models_vmap_over_their_numbers():
 def test_seconds_must_be_finite_and_not_negative(field: str, build, bad: float):
     with pytest.raises(ConfigError, match=rf"^delay\.{field}={bad}: must be a finite number, 0 or more"):
         build(bad)
+
+
+def times_slower(slow: int, factor: float, seed: int = 0, rounds: int = 50) -> np.ndarray:
+    """(rounds, workers): how many times longer than without slow workers."""
+    slowed, usual = (
+        draws(delay, 0.1, rounds, seed=seed) for delay in (SlowWorkers(0.5, slow, factor), Exponential(0.5))
+    )
+    return slowed / usual
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("slow", [1, 3, WORKERS])
+def test_slow_workers_are_slow_in_every_round(slow: int, seed: int):
+    slower = times_slower(slow, 10, seed)
+    np.testing.assert_allclose(slower, np.broadcast_to(slower[0], slower.shape))
+    np.testing.assert_allclose(np.sort(slower[0]), [1] * (WORKERS - slow) + [10] * slow)
+
+
+@pytest.mark.parametrize(("slow", "factor"), [(0, 10), (3, 1)])
+def test_without_slow_workers_sleeps_are_exponential(slow: int, factor: float):
+    np.testing.assert_array_equal(times_slower(slow, factor), 1)
+
+
+def test_every_worker_is_as_likely_to_be_slow():
+    slower = first_rounds(SlowWorkers(0.5, 2, 10)) / first_rounds(Exponential(0.5))
+    assert stats.chisquare((slower > 5).sum(0)).pvalue > 0.01
+
+
+@pytest.mark.parametrize("slow", [-1, WORKERS + 1, 1.5, True, math.nan])
+def test_slow_must_count_workers(slow: float):
+    with pytest.raises(ConfigError, match=rf"^delay\.slow={slow}: must be a whole number between 0 and workers=5$"):
+        SlowWorkers(0.5, slow, 10).check(WORKERS, 1)
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("field", ["mean_s", "factor"])
+def test_slow_workers_refuse_numbers_that_make_no_time(field: str, bad: float):
+    with pytest.raises(ConfigError, match=rf"^delay\.{field}={bad}: must be a finite number, 0 or more"):
+        SlowWorkers(**{"mean_s": 0.5, "slow": 1, "factor": 10} | {field: bad})
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_trace_is_replayed_as_it_is(workers: int, tmp_path: Path):
+    trace = Trace(save(tmp_path, times_s=RECORDED_S))
+    for load in (0.1, 1.0):
+        np.testing.assert_array_equal(draws(trace, load, rounds=6, workers=workers), RECORDED_S[:, :workers])
+
+
+def test_a_run_is_replayed_from_its_arrivals(tmp_path: Path):
+    """A worker with several messages has answered with its last."""
+    arrival_s = RECORDED_S[:, [3, 0, 2, 1]]
+    trace = Trace(save(tmp_path, arrival_s=arrival_s, owner=np.array([2, 0, 1, 0]), workers=np.array(3)))
+    np.testing.assert_array_equal(trace.times_s, arrival_s[:, [3, 2, 0]])
+
+
+@pytest.mark.parametrize("workers", [1, 4, 9])
+def test_resampling_draws_columns_once_a_run_and_a_row_every_round(workers: int, tmp_path: Path):
+    trace = Trace(save(tmp_path, times_s=RECORDED_S), resample=True)
+    trace.check(workers, 200)
+    rows, columns = np.divmod(draws(trace, 0.1, rounds=200, workers=workers).astype(int), 4)
+    assert (rows == rows[:, :1]).all() and set(rows[:, 0]) == set(range(6))
+    assert (columns == columns[0]).all()
+    assert workers > 4 or len(set(columns[0])) == workers
+
+
+@pytest.mark.parametrize("workers", [4, 9])
+def test_resampling_draws_every_recorded_time_equally_often(workers: int, tmp_path: Path):
+    drawn = first_rounds(Trace(save(tmp_path, times_s=RECORDED_S), resample=True), workers=workers)
+    for worker in (0, workers - 1):
+        assert stats.chisquare(np.bincount(drawn[:, worker].astype(int), minlength=24)).pvalue > 0.01
+
+
+def test_rounds_with_a_missing_time_are_left_out(tmp_path: Path):
+    times_s = np.tile(RECORDED_S, (5, 1))
+    times_s[[2, 11, 29], [0, 3, 1]] = np.nan
+    trace = Trace(save(tmp_path, times_s=times_s))
+    np.testing.assert_array_equal(trace.times_s, np.delete(times_s, [2, 11, 29], axis=0))
+    with pytest.raises(ConfigError, match=r"has 27 rounds, fewer than rounds=28; .*delay\.resample=true$"):
+        trace.check(4, 28)
+    times_s[0, 0] = np.nan
+    with pytest.raises(ConfigError, match=r"^delay\.path=\S+: 4 of 30 rounds lack a time .*scheme=uncoded\)$"):
+        Trace(save(tmp_path, times_s=times_s))
+
+
+@pytest.mark.parametrize(("field", "workers", "rounds"), [("workers", 5, 6), ("rounds", 4, 7)])
+def test_longer_and_wider_runs_must_resample(field: str, workers: int, rounds: int, tmp_path: Path):
+    path = save(tmp_path, times_s=RECORDED_S)
+    Trace(path).check(4, 6)
+    Trace(path, resample=True).check(workers, rounds)
+    with pytest.raises(ConfigError, match=rf"^delay\.path={path}: has \d {field}, fewer than {field}=\d"):
+        Trace(path).check(workers, rounds)
+
+
+RUN = {"arrival_s": RECORDED_S, "owner": np.arange(4), "workers": np.array(4)}
+NOT_RECORDINGS = {
+    "negative": {"times_s": -1 - RECORDED_S},
+    "infinite": {"times_s": np.where(RECORDED_S > 20, np.inf, RECORDED_S)},
+    "beyond float32": {"times_s": 1e300 * RECORDED_S},
+    "no round": {"times_s": RECORDED_S[:0]},
+    "no worker": {"times_s": RECORDED_S[:, :0]},
+    "one dimension": {"times_s": RECORDED_S[0]},
+    "three dimensions": {"times_s": RECORDED_S[None]},
+    "words": {"times_s": RECORDED_S.astype(str)},
+    "complex": {"times_s": RECORDED_S + 1j},
+    "objects": {"times_s": RECORDED_S.astype(object)},
+    "unknown arrays": {"seconds": RECORDED_S},
+    "no arrays": {},
+    "run without owner": {"arrival_s": RECORDED_S, "workers": np.array(4)},
+    "run without workers": {"arrival_s": RECORDED_S, "owner": np.arange(4)},
+    "run with too few owners": RUN | {"owner": np.arange(3)},
+    "run with a worker that owns nothing": RUN | {"workers": np.array(5)},
+    "run without a worker": RUN | {"workers": np.array(0)},
+    "run of one dimension": RUN | {"arrival_s": RECORDED_S[0]},
+    "run of words": RUN | {"arrival_s": RECORDED_S.astype(str)},
+}
+
+
+def one_line_about(error: ConfigError, path: str) -> bool:
+    return str(error).startswith(f"delay.path={path}: ") and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("arrays", NOT_RECORDINGS.values(), ids=NOT_RECORDINGS)
+def test_a_recording_holds_times(arrays: dict[str, np.ndarray], tmp_path: Path):
+    path = save(tmp_path, **arrays)
+    with pytest.raises(ConfigError) as refused:
+        Trace(path)
+    assert one_line_about(refused.value, path)
+
+
+def test_a_recording_is_an_npz_file(tmp_path: Path):
+    whole = Path(save(tmp_path, times_s=RECORDED_S)).read_bytes()
+    data_at = whole.index(RECORDED_S.tobytes())
+    flipped = whole[:data_at] + bytes([whole[data_at] ^ 1]) + whole[data_at + 1 :]
+    for name, content in {"empty": b"", "text": b"a,b\n1,2\n", "half": whole[:-100], "flipped": flipped}.items():
+        (tmp_path / name).write_bytes(content)
+    np.save(tmp_path / "one.npy", RECORDED_S)
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as other:
+        other.writestr("readme.txt", "no arrays")
+    for name in ("empty", "text", "half", "flipped", "one.npy", "other.zip", "missing", "."):
+        with pytest.raises(ConfigError) as refused:
+            Trace(str(tmp_path / name))
+        assert one_line_about(refused.value, str(tmp_path / name)), name
+
+
+@pytest.mark.skipif(not RECORDINGS, reason="ERASUREHEAD_DATA has no traces")
+def test_every_recording_can_be_replayed():
+    for path in RECORDINGS:
+        trace = Trace(str(path), resample=True)
+        rounds, workers = trace.times_s.shape
+        assert np.isfinite(trace.times_s).all() and (trace.times_s > 0).all()
+        trace.check(2 * workers, 2 * rounds)

@@ -290,9 +290,11 @@ def test_a_second_call_compiles_nothing():
     compiled = []
     batch, runs = simulation.begin([0, 0], [0, 1])
     runs, *_ = simulation.advance(batch, runs, 3)
+    jax.block_until_ready(runs)
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
     try:
         batch, runs = simulation.begin([0, 0], [2, 3])
+        runs, *_ = simulation.advance(batch, runs, 3)
         simulation.advance(batch, runs, 3)
         assert not [event for event in compiled if "backend_compile" in event]
         batch, runs = simulation.begin([0, 0, 0], [2, 3, 4])

@@ -1,7 +1,7 @@
 """The pictures and the table of a what-if."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.table import Table
@@ -19,7 +20,6 @@ from erasurehead_jax.montecarlo import Timings, Trainings
 from erasurehead_jax.report import closed_forms
 from erasurehead_jax.report.figure import AXIS_NAMES, STYLES
 
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # numbers on a logarithmic axis
 MOST_LINES, MOST_ROWS = 8, 4  # in one panel, of panels in one figure
 
 
@@ -83,11 +83,9 @@ def frontier_figure(points: Sequence[GridPoint], found: Trainings, target: float
         axis.remove()
     for axis, (title, name, inside) in zip(axes.flat, panels, strict=False):
         _lines(axis, points, time_s, inside, name)
-        axis.set(xlabel=_NAMES.get(name, name), ylabel=f"seconds to {found.metric} {target:.4f}", yscale="log")
+        axis.set(xlabel=_NAMES.get(name, name), ylabel=f"seconds to {found.metric} {target:.4f}")
         axis.set_title(title, fontsize=9, loc="left")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter(PLAIN)
-        axis.yaxis.set_minor_formatter(NullFormatter())
+        _logarithmic(axis.yaxis, axis.set_yscale, np.median(time_s[inside], axis=1))
         axis.legend(frameon=False, fontsize=7)
     _save(figure, path)
 
@@ -130,7 +128,8 @@ def _lines(axis: Axes, points: Sequence[GridPoint], time_s: np.ndarray, inside: 
     for (style, marker), (label, places) in zip(STYLES * len(lines), lines.items(), strict=False):
         x = sorted(places)
         middle, low, high = np.array([estimate(time_s[places[at]]) for at in x]).T
-        error = np.nan_to_num(np.abs([middle - low, high - middle]), nan=0, posinf=0)
+        with np.errstate(invalid="ignore"):  # inf - inf, where a target is not reached
+            error = np.nan_to_num(np.abs([middle - low, high - middle]), nan=0, posinf=0)
         reached = [np.isfinite(time_s[i]).mean() for i in places.values()]
         if min(reached) < 1:
             label += f" (reached by {min(reached):.0%}" + (
@@ -149,8 +148,8 @@ def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Tr
         every = max(1, len(middle) // 8)
         axis.plot(clock_s, middle, style, marker=marker, markevery=every, markersize=4, label=points[i].name())
         axis.fill_between(clock_s, low, high, alpha=0.15)
-    axis.set(xlabel="simulated training clock (s)", ylabel=AXIS_NAMES[name], xscale="log")
-    axis.xaxis.set_major_formatter(PLAIN)
+    axis.set(xlabel="simulated training clock (s)", ylabel=AXIS_NAMES[name])
+    _logarithmic(axis.xaxis, axis.set_xscale, np.where(np.isfinite(values[shown]), found.clock_s[shown], np.nan))
     axis.legend(frameon=False, fontsize=7)
 
 
@@ -196,7 +195,8 @@ def _decode_errors(axis: Axes, points: Sequence[GridPoint], errors: np.ndarray) 
         closed = closed_forms.decode_error(points[inside[0]].point, r)
         if closed is not None:
             axis.plot(r, closed, style, color=dots.get_color(), linewidth=1)
-    axis.set(xlabel=_NAMES["wait_for"], ylabel="mean decode error (lines: closed form)", yscale="log")
+    axis.set(xlabel=_NAMES["wait_for"], ylabel="mean decode error (lines: closed form)")
+    _logarithmic(axis.yaxis, axis.set_yscale, errors)
     axis.legend(frameon=False, fontsize=7)
 
 
@@ -221,6 +221,15 @@ def _setting_name(setting: tuple) -> str:
 
 def _full_name(point: GridPoint) -> str:
     return ", ".join(filter(None, [point.name(), _setting_name(point.circumstances())]))
+
+
+def _logarithmic(axis: Axis, set_scale: Callable[[str], None], values: np.ndarray) -> None:
+    """With plain numbers at 1, 2 and 5; left linear if there is nothing to take the logarithm of."""
+    if (np.isfinite(values) & (values > 0)).any():
+        set_scale("log")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _save(figure: Figure, path: Path) -> None:

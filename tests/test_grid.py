@@ -1,0 +1,220 @@
+"""A grid becomes its points: each once, with labels from the code, side by side where only numbers differ."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from erasurehead_jax import ConfigError, NoDelay
+from erasurehead_jax.config import CONFIG_DIR
+from erasurehead_jax.delays import SlowWorkers
+from erasurehead_jax.grid import CHOICES, GridPoint, grid_points, stackable
+from erasurehead_jax.simulate import LATE, stack
+
+ROWS = 250
+ALL = "grid.scheme=[uncoded,ignore_stragglers,egc,egc_cyclic,erasurehead]"
+
+
+def grid(*overrides: str) -> list[GridPoint]:
+    """The points of configs/whatif.yaml with six workers, load 2, wait_for 3, two schemes, and these overrides."""
+    given = ["workers=6", "load=2", "wait_for=3", "rounds=10", "grid.scheme=[uncoded,erasurehead]", *overrides]
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return grid_points(compose("whatif", given), lambda chosen: compose("whatif", [*given, *chosen]), ROWS)
+
+
+def labels(points: Sequence[GridPoint], *names: str) -> list[tuple[Any, ...]]:
+    return [tuple(point.labels[name] for name in names) for point in points]
+
+
+def test_an_axis_that_a_scheme_does_not_look_at_makes_no_second_point():
+    points = grid(ALL, "grid.load=[2,3]", "grid.wait_for=[2,3,4]")
+    assert labels(points, "scheme", "load", "wait_for") == [
+        ("uncoded", 1, 6),
+        *[("ignore_stragglers", 1, r) for r in (2, 3, 4)],
+        *[("egc", c, 6) for c in (2, 3)],
+        *[("egc_cyclic", c, 6) for c in (2, 3)],
+        *[("erasurehead", c, r) for c in (2, 3) for r in (2, 3, 4)],
+    ]
+    assert {point.labels["late"] for point in points} == {"cancel"}
+
+
+@pytest.mark.parametrize("asked", ["egc", "[egc]", "[egc,egc]"])
+def test_one_value_is_a_grid_and_a_value_counts_once(asked: str):
+    assert labels(grid(f"grid.scheme={asked}"), "scheme") == [("egc",)]
+
+
+def test_axes_multiply():
+    """Every combination once: a scheme ignores load and wait_for or not, and nothing else."""
+    values = {"mean_s": [0.5, 1, 2], "late": ["cancel", "skip"], "step_size": [0.1, 3], "wait_for": [3, 4]}
+    asked = [f"grid.{name}=[{','.join(map(str, some))}]" for name, some in values.items()]
+    points = grid("grid.scheme=[uncoded,erasurehead]", *asked)
+    found = labels(points, "scheme", *values)
+    without_r = [(*rest, 6) for *rest, _ in itertools.product(["uncoded"], *values.values())]
+    assert len(set(found)) == len(found)
+    assert set(found) == {*without_r, *itertools.product(["erasurehead"], *values.values())}
+
+
+def test_the_labels_say_what_the_code_is():
+    """Load and r are the code's, whatever the setting of that name."""
+    assert labels(grid("grid.scheme=uncoded", "blocks=12"), "load", "wait_for") == [(2, 6)]
+    points = grid("grid.scheme=[uncoded,egc]", "grid.workers=[4,8]")
+    assert labels(points, "scheme", "workers", "load", "wait_for") == [
+        ("uncoded", 4, 1, 4),
+        ("uncoded", 8, 1, 8),
+        ("egc", 4, 2, 4),
+        ("egc", 8, 2, 8),
+    ]
+    for point in points:
+        code = point.point.scheme.code
+        assert (code.workers, code.blocks) == (point.labels["workers"], point.labels["workers"])
+
+
+def number(point: GridPoint, name: str) -> Any:
+    """Where the simulation looks for it."""
+    optimizer: Any = point.point.optimizer
+    places = point.point.__dict__, point.point.delay.__dict__, optimizer.keywords
+    return next(place[name] for place in places if name in place)
+
+
+@pytest.mark.parametrize("name", ["mean_s", "step_size", "l2", "compute_s", "+decay", "+overhead_s"])
+def test_a_number_reaches_the_part_that_uses_it(name: str):
+    plus, _, bare = name.rpartition("+")
+    points = grid("grid.scheme=[uncoded,egc]", f"{plus}+grid.{bare}=[0.25,0.75]")
+    assert labels(points, bare) == [(0.25,), (0.75,)] * 2
+    assert [number(point, bare) for point in points] == [0.25, 0.75] * 2
+
+
+def test_late_reaches_the_point():
+    points = grid("grid.scheme=uncoded", f"grid.late=[{','.join(LATE)}]")
+    assert labels(points, "late") == [(late,) for late in LATE]
+    assert [point.point.late for point in points] == list(LATE)
+
+
+def test_l2_is_one_over_the_training_rows_unless_given():
+    assert [point.point.l2 for point in grid("grid.scheme=uncoded")] == [1 / ROWS]
+    assert [point.point.l2 for point in grid("grid.scheme=uncoded", "l2=0.5")] == [0.5]
+
+
+def test_delays_are_an_axis_and_their_numbers_too():
+    points = grid("grid.scheme=uncoded", "grid.delay=[none,exponential]", "grid.mean_s=[0.5,1]")
+    assert [(point.labels["delay"], point.labels.get("mean_s")) for point in points] == [
+        ("none", None),
+        ("exponential", 0.5),
+        ("exponential", 1),
+    ]
+    assert isinstance(points[0].point.delay, NoDelay)
+
+
+def test_any_number_of_the_delay_is_an_axis():
+    points = grid("grid.scheme=[uncoded,egc]", "delay=slow_workers", "+grid.factor=[2,20]", "+grid.slow=[0,6]")
+    assert labels(points, "scheme", "factor", "slow") == list(itertools.product(["uncoded", "egc"], [2, 20], [0, 6]))
+    for point in points:
+        assert isinstance(point.point.delay, SlowWorkers)
+        assert (point.point.delay.factor, point.point.delay.slow) == (point.labels["factor"], point.labels["slow"])
+
+
+def test_circumstances_are_what_nobody_chooses():
+    points = grid(ALL, "grid.load=[2,3]", "grid.mean_s=[0.5,1]", "grid.step_size=[1,2]", "grid.late=[cancel,wait]")
+    assert {point.circumstances() for point in points} == {(("mean_s", 0.5),), (("mean_s", 1),)}
+    assert all(point.labels.keys() == {*CHOICES, "mean_s"} for point in points)
+    for same in ({point.name() for point in points if point.labels["mean_s"] == mean_s} for mean_s in (0.5, 1)):
+        assert 2 * len(same) == len(points)  # names tell them apart
+
+
+EMPTY = "an empty grid; give at least one value"
+UNKNOWN = "no such axis; choose one of"
+BAD = {
+    "grid.scheme=[]": f"grid.scheme=[]: {EMPTY}",
+    "grid.load=[]": f"grid.load=[]: {EMPTY}",
+    "+grid.nonsense=[1]": f"grid.nonsense: {UNKNOWN}",
+    "+grid.factor=[2]": f"grid.factor: {UNKNOWN}",
+    "grid.mean_s=[1] delay=none": f"grid.mean_s: {UNKNOWN}",
+    "grid.wait_for=[3,7]": "grid point scheme=erasurehead wait_for=7: wait_for=7: must lie between 1 and",
+    "grid.wait_for=[0,3]": "grid point scheme=uncoded wait_for=0: wait_for=0: must be a whole number, at least 1",
+    "grid.wait_for=[2.5]": "grid point scheme=uncoded wait_for=2.5: wait_for=2.5: must be a whole number",
+    "grid.wait_for=[3] grid.workers=[6,2] load=1": "wait_for=3 workers=2: wait_for=3: must lie between 1 and workers=2",
+    "grid.load=[2,4]": "grid point scheme=erasurehead load=4: load=4: must divide blocks=6",
+    "grid.load=[null]": "grid point scheme=uncoded load=None: load=None: must be a whole number",
+    "grid.mean_s=[1,-1]": "grid point scheme=uncoded mean_s=-1: delay.mean_s=-1: must be a finite number, 0 or more",
+    "grid.mean_s=[nan]": "grid point scheme=uncoded mean_s=nan: delay.mean_s=nan: must be a finite number, 0 or more",
+    "grid.step_size=[0]": "step_size=0: optimizer.step_size=0: must be a finite number, above 0",
+    "grid.l2=[-1]": "grid point scheme=uncoded l2=-1: l2=-1: must be a finite number, 0 or more",
+    "grid.compute_s=[inf]": "compute_s=inf: compute_s=inf: must be a finite number, 0 or more",
+    "grid.late=[cancel,later]": "scheme=uncoded late=later: late=later: must be one of cancel, skip, queue, wait",
+    "delay=slow_workers +grid.slow=[1,7]": "scheme=uncoded slow=7: delay.slow=7: must be a whole number between 0 and",
+    "delay=trace delay.path=missing.npz": "grid point scheme=uncoded: delay.path=missing.npz: cannot be read",
+    "+delay.pace=1": "grid point scheme=uncoded: delay: cannot be built from its settings",
+    # settings of the whole command, and groups that are no axis
+    "+grid.rounds=[5,10]": "grid.rounds",
+    "+grid.seeds=[2,4]": "grid.seeds",
+    "+grid.seed=[0,1]": "grid.seed",
+    "+grid.x64=[true]": "grid.x64",
+    "+grid.evaluate_every=[1]": "grid.evaluate_every",
+    "+grid.optimizer=[gd,agd]": "grid.optimizer",
+    "+grid.data=[synthetic]": "grid.data",
+    "+grid.mode=[timing]": "grid.mode",
+}
+
+
+@pytest.mark.parametrize("overrides", BAD)
+def test_refusals(overrides: str):
+    with pytest.raises(ConfigError) as refused:
+        grid(*overrides.split())
+    assert BAD[overrides] in str(refused.value) and "\n" not in str(refused.value)
+
+
+def fit_together(a: GridPoint, b: GridPoint) -> bool:
+    try:
+        stack([a.point, b.point])
+    except ValueError:
+        return False
+    return True
+
+
+def test_points_that_differ_in_numbers_only_are_stacked():
+    points = grid(
+        ALL,
+        "grid.load=[2,3]",
+        "grid.wait_for=[3,4]",
+        "grid.late=[cancel,skip]",
+        "grid.delay=[none,exponential]",
+        "grid.mean_s=[0.5,1]",
+    )
+    groups = stackable(points)
+    assert sorted(i for group in groups for i in group) == list(range(len(points)))
+    group_of = {i: number for number, group in enumerate(groups) for i in group}
+    for i, j in itertools.combinations(range(len(points)), 2):
+        assert (group_of[i] == group_of[j]) == fit_together(points[i], points[j]), (points[i].labels, points[j].labels)
+        alike = all(points[i].labels[name] == points[j].labels[name] for name in ("scheme", "load", "late", "delay"))
+        assert (group_of[i] == group_of[j]) == alike
+
+
+@pytest.mark.parametrize(
+    "axis", ["grid.step_size=[1,2]", "grid.l2=[0,0.1]", "grid.compute_s=[0,1.5]", "+grid.decay=[1,0.9]"]
+)
+def test_other_numbers_are_stacked_too(axis: str):
+    assert stackable(grid("grid.scheme=[egc,erasurehead]", axis)) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("axis", ["grid.workers=[4,8]", "+grid.blocks=[6,12]", "grid.late=[skip,queue]"])
+def test_sizes_and_policies_are_not(axis: str):
+    assert stackable(grid("grid.scheme=egc", axis)) == [[0], [1]]
+
+
+def test_points_that_replay_one_recording_are_stacked(tmp_path: Path):
+    times_s = np.random.default_rng(0).exponential(1, (12, 7))
+    np.savez(tmp_path / "recording.npz", times_s=times_s)
+    points = grid(
+        "grid.scheme=[uncoded,erasurehead]",
+        "grid.wait_for=[2,3,4]",
+        "delay=trace",
+        f"delay.path={tmp_path}/recording.npz",
+    )
+    assert stackable(points) == [[0], [1, 2, 3]]
+    common, numbers = stack([point.point for point in points[1:]])
+    assert math.prod(common.delay.times_s.shape) == times_s.size and numbers.delay.times_s is None
