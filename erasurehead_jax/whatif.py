@@ -96,13 +96,17 @@ def check(cfg: DictConfig) -> Study:
 
 
 def _compose(task: list[str], chosen: list[str]) -> DictConfig:
-    """The command's config with these files chosen; what is set in a group holds for the files that have it."""
+    """The command's config with these files chosen; what is set inside a group holds for the files that have it."""
     groups = {choice.split("=")[0] for choice in chosen}
-    inside = {override for override in task for group in groups if override.startswith((f"{group}.", f"{group}="))}
+    inside = [override for override in task if override.split("=")[0].split(".")[0] in groups]
     others = [override for override in task if override not in inside]
     bare = hydra.compose("whatif", [*others, *chosen])
-    fits = [override for override in inside if OmegaConf.select(bare, override.split("=")[0], default=bare) is not bare]
-    return hydra.compose("whatif", [*others, *chosen, *(each for each in task if each in fits and "." in each)])
+    return hydra.compose("whatif", [*others, *chosen, *(override for override in inside if _fits(bare, override))])
+
+
+def _fits(bare: DictConfig, override: str) -> bool:
+    parent, _, name = override.split("=")[0].rpartition(".")
+    return bool(parent) and name in list(OmegaConf.select(bare, parent) or {})  # a bare `in` overlooks ???
 
 
 def _targets(cfg: DictConfig) -> list[float] | None:

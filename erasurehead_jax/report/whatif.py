@@ -27,7 +27,8 @@ def timing_table(table: pd.DataFrame, title: str) -> Table:
     """For a terminal; times in seconds."""
     shown = Table(title=title, title_justify="left")
     for name in table.columns:
-        shown.add_column(name.replace("_", " "), justify="left" if table[name].dtype == object else "right")
+        words = pd.api.types.is_string_dtype(table[name])
+        shown.add_column(name.replace("_", " "), justify="left" if words else "right", no_wrap=words)
     for row in table.itertuples(index=False):
         shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
     return shown
