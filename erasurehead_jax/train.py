@@ -24,7 +24,6 @@ from erasurehead_jax.job import Job, build, instantiate, make_optimizer
 from erasurehead_jax.progress import RoundsBar, summary_table
 from erasurehead_jax.record import ERROR, LOG, SUMMARY
 from erasurehead_jax.seeds import run_keys
-from erasurehead_jax.simulated import lead_simulated, make_point
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
@@ -40,6 +39,8 @@ def train(cfg: DictConfig) -> None:
     }
     with RoundsBar(run_dir, config["rounds"], config["workers"], spec["choices"]["scheme"]) as bar:
         if config["backend"] == "simulate":
+            from erasurehead_jax.simulated import lead_simulated  # late: slow to import, and ranks are waiting
+
             keep_compiled()
             lead_simulated(job, spec, bar.update)
         else:
@@ -65,6 +66,8 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
     if config["backend"] == "mpi":
         Protocol(job.scheme, job.late)
     else:
+        from erasurehead_jax.simulated import make_point
+
         make_point(job, config)
     return config, job
 
