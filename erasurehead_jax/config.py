@@ -11,18 +11,18 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.errors import BAD_INPUT, INTERRUPTED, OK, ConfigError, Stopped
 from erasurehead_jax.record import require_empty
 
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
 
 USER_ERRORS = (ConfigError, HydraException, OmegaConfBaseException)
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def run_command(command: Callable[[], None]) -> NoReturn:
-    """Runs a command line to its exit: 0, 2 with one line for what the user can mend, 130 after Ctrl-C.
+    """Runs a command line to its exit: 0, 2 with one line for what the user can mend, 130 after Ctrl-C, 3 or 5 when a
+    run cannot go on.
 
     Any other exception is a programming error and keeps its traceback (status 1).
     """
@@ -33,6 +33,9 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         refuse(error)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         refuse(ConfigError(f"{error.filename}: {error.strerror}; choose another folder (hydra.run.dir=...)"))
+    except Stopped as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(error.status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -49,7 +52,7 @@ def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, 
         require_empty(run_dir)
         made = check(cfg)
     except BaseException as error:
-        _remove_if_empty(run_dir)
+        remove_if_empty(run_dir)
         if isinstance(error, USER_ERRORS):
             refuse(error)  # here, because Hydra would add lines of its own
         raise
@@ -77,7 +80,8 @@ def _save_config(cfg: DictConfig, run_dir: Path) -> None:
     OmegaConf.save(OmegaConf.create({"hydra": HydraConfig.get()}), run_dir / ".hydra" / "hydra.yaml")
 
 
-def _remove_if_empty(run_dir: Path) -> None:
+def remove_if_empty(run_dir: Path) -> None:
+    """Removes the run directory, and the folders above it that were made for it, while they are empty."""
     here = Path.cwd()
     folder = run_dir
     while folder == run_dir or here in folder.parents:

@@ -1,4 +1,4 @@
-"""The one exception a user can cause: the commands print it as one line and exit with status 2."""
+"""How a command can end otherwise than well, and with which exit status."""
 
 import math
 from typing import Any
@@ -9,6 +9,21 @@ class ConfigError(ValueError):
 
     The message is one line: the field, its value, the rule, and what to do.
     """
+
+
+OK, FAILED, BAD_INPUT, STOPPED, ASKED, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+
+
+class Stopped(RuntimeError):
+    """A run cannot go on: so many workers are lost or faulty that its stopping rule can no longer hold."""
+
+    status = STOPPED
+
+
+class Diverged(Stopped):
+    """The loss, the gradient or the model is not finite."""
+
+    status = DIVERGED
 
 
 def require_whole(field: str, value: Any, least: int) -> None:

@@ -33,6 +33,8 @@ class Job(NamedTuple):
     overhead_s: float
     evaluate_every: int | None
     chunk_rows: int
+    on_loss: str
+    heartbeat_s: float
 
     @property
     def dtype(self) -> np.dtype:
@@ -50,6 +52,10 @@ def build(config: dict[str, Any]) -> Job:
     """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule."""
     check_numbers(config)
     require_whole("cluster.chunk_rows", config["cluster"]["chunk_rows"], 1)
+    for name in ("heartbeat_s", "shutdown_s"):
+        require_number(f"cluster.{name}", config["cluster"][name], above=0)
+    for name in ("every", "keep"):
+        require_whole(f"checkpoint.{name}", config["checkpoint"][name], 1)
     jax.config.update("jax_enable_x64", config["x64"])
     scheme = instantiate("scheme", config)
     delay = build_delay(config)
@@ -70,6 +76,8 @@ def build(config: dict[str, Any]) -> Job:
         overhead_s=config["overhead_s"],
         evaluate_every=config["evaluate_every"],
         chunk_rows=config["cluster"]["chunk_rows"],
+        on_loss=config["cluster"]["on_loss"],
+        heartbeat_s=config["cluster"]["heartbeat_s"],
     )
 
 

@@ -7,13 +7,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from erasurehead_jax.record import HISTORY
+from erasurehead_jax.record import HISTORY, LOG
+
+WARNING = " WARNING "  # as the ranks' log lines have it
 
 
 class RoundsBar:
     """Round, workers waited for, decode error, gradient norm and time left; call `update` now and then."""
 
     def __init__(self, run_dir: Path, rounds: int, workers: int, label: str):
+        self._log, self._read = run_dir / LOG, (run_dir / LOG).stat().st_size if (run_dir / LOG).exists() else 0
         self._path, self._rounds, self._workers = run_dir / HISTORY, rounds, workers
         self._names: list[str] = []
         self._offset = 0
@@ -35,7 +38,10 @@ class RoundsBar:
         self._bar.stop()
 
     def update(self) -> None:
-        """Shows the rows that have come since the last call."""
+        """Shows the rows, and prints the warnings of train.log, that have come since the last call."""
+        for line in self._new_lines():
+            if WARNING in line:
+                self._bar.console.print(line.partition(WARNING)[2], markup=False, highlight=False)
         rows = self._new_rows()
         if not self._names:
             return
@@ -48,8 +54,18 @@ class RoundsBar:
             last = (
                 f"waited for {row['waited']}/{self._workers}  decode error {float(row['decode_error']):.3g}  "
                 f"‖g‖ {float(row['grad_norm']):.3g}"
-            )
+            ) + (f"  lost {row['lost']}" if row["lost"] != "0" else "")
             self._bar.update(self._task, completed=done, last=last if done < self._rounds else "evaluating")
+
+    def _new_lines(self) -> list[str]:
+        if not self._log.exists():
+            return []
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return whole.decode(errors="replace").splitlines()
 
     def _new_rows(self) -> list[list[str]]:
         try:

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,22 @@ from jaxtyping import Float
 
 from erasurehead_jax.errors import ConfigError
 
-HISTORY, SUMMARY, ARRIVALS, MODEL, LOG, ERROR = (
+HISTORY, SUMMARY, ARRIVALS, MODEL, LOG, ERROR, OUTCOME, CHECKPOINT = (
     "history.csv",
     "summary.json",
     "arrivals.npz",
     "model.npz",
     "train.log",
     "error.txt",
+    "outcome.json",
+    "checkpoint",
 )
 
 
 def history_columns(metric: str) -> list[str]:
     """The columns of history.csv; `metric` is auc or mse."""
     clock = ["round", "clock_s", "round_s", "waited", "exact", "decode_error", "grad_norm", "received_bytes"]
-    return [*clock, "train_loss", "test_loss", f"test_{metric}"]
+    return [*clock, "lost", "faulty", "train_loss", "test_loss", f"test_{metric}"]
 
 
 def require_empty(run_dir: Path) -> None:
@@ -37,76 +41,151 @@ def require_empty(run_dir: Path) -> None:
 
 
 class History:
-    """Rows of history.csv, one a round, flushed as they come; metrics may be filled in at the end."""
+    """Rows of history.csv, one a round, flushed as they come; metrics may be filled in at the end.
 
-    def __init__(self, run_dir: Path, metric: str):
+    A resumed run keeps the first `keep` rows. `evaluated` counts the leading rows that have their metrics. Nothing but
+    the last row is held in memory.
+    """
+
+    def __init__(self, run_dir: Path, metric: str, keep: int = 0):
         self.columns = history_columns(metric)
-        self.rows: list[dict[str, Any]] = []
         self._path = run_dir / HISTORY
-        self._file = self._path.open("w", newline="")
+        rows = kept_rows(run_dir, metric, keep)
+        self.count = len(rows)
+        self.evaluated = next((i for i, row in enumerate(rows) if "train_loss" not in row), len(rows))
+        self.last: dict[str, Any] = rows[-1] if rows else {}
+        self._rewrite(rows)
+        self._file = self._path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, self.columns)
-        self._writer.writeheader()
-        self._file.flush()
 
     def append(self, row: dict[str, Any]) -> None:
         """Writes a row; columns it lacks stay empty."""
-        self.rows.append(row)
         self._writer.writerow(_plain(row))
         self._file.flush()
+        self.evaluated += "train_loss" in row and self.evaluated == self.count
+        self.count += 1
+        self.last = row
 
     def fill(self, metrics: list[dict[str, float]]) -> None:
-        """Adds the metrics of every row and rewrites the file in one step."""
-        for row, values in zip(self.rows, metrics, strict=True):
+        """Adds the metrics of the last rows and rewrites the file in one step."""
+        rows = list(read_history(self._path.parent))
+        for row, values in zip(rows[len(rows) - len(metrics) :], metrics, strict=True):
             row |= values
-        partial = self._path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
+        self._rewrite(rows)
+        self.last = rows[-1] if rows else {}
+
+    def sync(self) -> None:
+        """Waits until the rows are on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        with replacing(self._path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
-            writer.writerows(map(_plain, self.rows))
-        partial.replace(self._path)
-
-    def close(self) -> None:
-        """Closes the file; the rows stay readable."""
-        self._file.close()
+            writer.writerows(map(_plain, rows))
 
 
-class Iterates:
-    """The iterates of a run, kept on disk until they are evaluated: memory stays flat however long the run is."""
+def read_history(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """The whole rows of history.csv in order, as numbers; what a row does not have yet is not in it."""
+    with (run_dir / HISTORY).open(newline="") as file:
+        for row in csv.DictReader(line for line in file if line.endswith("\n")):
+            yield {name: _number(value) for name, value in row.items() if value}
 
-    def __init__(self, run_dir: Path, dim: int, dtype: np.dtype):
-        self._file = tempfile.TemporaryFile(dir=run_dir)  # noqa: SIM115 - closed in close(); vanishes with the process
-        self._dim, self._dtype, self._count = dim, dtype, 0
 
-    def append(self, x: Float[np.ndarray, " d"]) -> None:
-        """Keeps one iterate."""
-        x.tofile(self._file)
-        self._count += 1
+def kept_rows(run_dir: Path, metric: str, keep: int) -> list[dict[str, Any]]:
+    """The first `keep` rows. Raises ConfigError if history.csv does not have them."""
+    if not keep:
+        return []
+    try:
+        rows = list(read_history(run_dir))[:keep]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{run_dir / HISTORY}: cannot be read ({error}); the run cannot be gone on with") from None
+    needed = set(history_columns(metric)[:-3])
+    if [row.get("round") for row in rows] != list(range(keep)) or not all(needed <= set(row) for row in rows):
+        raise ConfigError(
+            f"{run_dir / HISTORY}: has not the {keep} rounds of its checkpoint; the run cannot be gone on with"
+        )
+    return rows
+
+
+class Vectors:
+    """Vectors of one length kept on disk, so that memory stays flat however long the run is.
+
+    In the file `path`, of which a resumed run keeps the first `keep`; in one that vanishes with the process if None.
+    Raises ConfigError if the file has fewer.
+    """
+
+    def __init__(self, path: Path | None, length: int, dtype: np.dtype, keep: int = 0):
+        self._length, self._dtype, self.count = length, np.dtype(dtype), keep
+        size = keep * length * self._dtype.itemsize
+        if path is None:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed in close()
+            return
+        if (path.stat().st_size if path.exists() else 0) < size:
+            raise ConfigError(f"{path}: has fewer than the {keep} rounds of its checkpoint; it cannot be gone on with")
+        self._file = path.open("ab+", buffering=0)
+        self._file.truncate(size)
+
+    def append(self, vector: Float[np.ndarray, " d"]) -> None:
+        """Keeps one vector."""
+        self._file.write(np.ascontiguousarray(vector, self._dtype).data)
+        self.count += 1
 
     def batches(self, size: int) -> Iterator[Float[np.ndarray, "batch d"]]:
-        """All iterates in order, `size` at a time."""
+        """All vectors in order, `size` at a time."""
         self._file.seek(0)
-        for first in range(0, self._count, size):
-            count = min(size, self._count - first)
-            yield np.fromfile(self._file, self._dtype, count * self._dim).reshape(count, self._dim)
+        for first in range(0, self.count, size):
+            count = min(size, self.count - first)
+            yield np.fromfile(self._file, self._dtype, count * self._length).reshape(count, self._length)
+
+    def clear(self) -> None:
+        """Forgets all vectors."""
+        self._file.truncate(0)
+        self.count = 0
+
+    def sync(self) -> None:
+        """Waits until the vectors are on the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Frees the disk space."""
+        """Closes the file."""
         self._file.close()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to, which takes the place of `path` once it is on the disk: all of it or nothing."""
+    partial = path.with_name(f".{path.name}.partial")
+    yield partial
+    _sync(partial)
+    partial.replace(path)
+    _sync(path.parent)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """In one step, so that a reader never sees half a file. Infinite and undefined numbers become null."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(_jsonable(values), indent=2) + "\n")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(_jsonable(values), indent=2) + "\n")
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """A .npz in one step."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    partial.replace(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _number(value: str) -> int | float:
+    return int(value) if value.isdecimal() else float(value)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +199,8 @@ def _jsonable(value: Any) -> Any:
         return {key: _jsonable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_jsonable(inner) for inner in value]
+    if isinstance(value, np.ndarray):
+        return _jsonable(value.tolist())
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value

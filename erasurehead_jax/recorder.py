@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job
 from erasurehead_jax.metrics import BATCH, evaluator
-from erasurehead_jax.record import ARRIVALS, MODEL, SUMMARY, History, Iterates, write_arrays, write_json
+from erasurehead_jax.record import ARRIVALS, MODEL, SUMMARY, History, Vectors, write_arrays, write_json
 from erasurehead_jax.scheme import collect
-from erasurehead_jax.seeds import run_keys
+from erasurehead_jax.telemetry import telemetry
 
+ITERATES, ARRIVED = "iterates.bin", "arrivals.bin"  # in the folder of a run that may be resumed
 EXACT = 1e-9  # decode errors below this are rounding
 
 
@@ -31,29 +33,61 @@ class RoundRecord(NamedTuple):
     decode_error: float  # ||w - 1||^2
     grad_norm: float
     received_bytes: int
+    lost: int  # workers lost so far
+    faulty: int  # answers of this round that were not numbers, or not of the right length or round
     collected_s: float  # until the step was taken, before any draining: what the published code's clock shows
     arrival_s: Float[np.ndarray, " M"]  # seconds into the round, nan if not used
     x: Float[np.ndarray, " d"]  # the iterate after the round
 
 
-class Recorder:
-    """The run directory of one training run, from its first round to its summary."""
+class Progress(NamedTuple):
+    """Where a run is: what a checkpoint keeps of the record, beside the files that the record itself writes."""
 
-    def __init__(self, job: Job, run_dir: Path):
+    rounds: int
+    clock_s: float
+    recorded_s: float
+    eval_s: float
+
+
+class Recorder:
+    """The run directory of one training run, from its first round to its summary.
+
+    A run that may be resumed keeps its iterates and arrivals in `folder`; its record goes on from `done`, with `x` as
+    the last iterate. Raises ConfigError if the files have less than that.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        run_dir: Path,
+        x: Float[np.ndarray, " d"],
+        folder: Path | None = None,
+        done: Progress = Progress(0, 0.0, 0.0, 0.0),  # noqa: B008 - immutable
+    ):
         self._job, self._run_dir = job, run_dir
         self._evaluator = None
-        self._arrivals: list[np.ndarray] = []
-        self._last: RoundRecord | None = None
-        self._iterates = Iterates(run_dir, job.dataset.dim, job.dtype)
-        self.history = History(run_dir, job.objective.metric)
-        self.recorded_s = 0.0
-        self.eval_s = 0.0
-        self.used = 0
+        self._x = x
+        rounds, self.clock_s, self.recorded_s, self.eval_s = done
+        self.history = History(run_dir, job.objective.metric, rounds)
+        waiting = 0 if job.evaluate_every else rounds - self.history.evaluated
+        iterates, arrivals = (folder / ITERATES, folder / ARRIVED) if folder else (None, None)
+        self._iterates = Vectors(iterates, job.dataset.dim, job.dtype, waiting)
+        self._arrivals = Vectors(arrivals, job.scheme.code.messages, np.dtype(float), rounds)
 
     @property
-    def clock_s(self) -> float:
-        """Seconds of the rounds recorded so far."""
-        return self._last.clock_s if self._last else 0.0
+    def progress(self) -> Progress:
+        """What is recorded so far."""
+        return Progress(self.history.count, self.clock_s, self.recorded_s, self.eval_s)
+
+    @property
+    def used(self) -> int:
+        """Answers used so far."""
+        return sum(int((~np.isnan(batch)).sum()) for batch in self._arrivals.batches(BATCH))
+
+    def sync(self) -> None:
+        """Waits until everything recorded is on the disk."""
+        for stream in (self.history, self._iterates, self._arrivals):
+            stream.sync()
 
     def due(self, t: int) -> bool:
         """Is round t to be evaluated before the next one begins?"""
@@ -66,7 +100,7 @@ class Recorder:
             self._evaluate([np.zeros((1, self._job.dataset.dim), self._job.dtype)])
 
     def write(self, done: RoundRecord) -> None:
-        """Adds a round, with its metrics if they are due."""
+        """Adds a round, with its metrics if they are due. Raises Diverged if these are not finite."""
         began_s = time.perf_counter()
         metrics = self._evaluate([done.x[None]])[0] if self.due(done.round) else {}
         self.eval_s += time.perf_counter() - began_s if metrics else 0.0
@@ -74,39 +108,41 @@ class Recorder:
             self._iterates.append(done.x)
         self._arrivals.append(done.arrival_s)
         self.recorded_s += done.collected_s
-        self.used += int((~np.isnan(done.arrival_s)).sum())
-        self.history.append({name: getattr(done, name) for name in self.history.columns[:8]} | metrics)
-        self._last = done
+        self.history.append({name: getattr(done, name) for name in self.history.columns[:-3]} | metrics)
+        self.clock_s, self._x = done.clock_s, done.x
+        if not np.isfinite(metrics.get("train_loss", 0.0)):
+            raise Diverged(f"the training loss of round {done.round} is not finite")
 
     def evaluate(self) -> None:
-        """Evaluates every iterate, in batches, unless that was done on the way."""
+        """Evaluates the iterates of all rounds that were not evaluated on the way, in batches."""
         began_s = time.perf_counter()
         if not self._job.evaluate_every:
             self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
-        elif self._last and "train_loss" not in self.history.rows[-1]:  # interrupted
-            last = self._evaluate([self._last.x[None]])
-            self.history.fill([{} for _ in self.history.rows[:-1]] + last)
+            self._iterates.clear()
+        elif self.history.count and "train_loss" not in self.history.last:  # ended early
+            self.history.fill(self._evaluate([self._x[None]]))
         self.eval_s += time.perf_counter() - began_s
 
     def save(self, scheme: str, more: dict[str, Any]) -> dict[str, Any]:
-        """Writes arrivals, model and summary, and returns the summary: what every run has, and `more`."""
-        job, code = self._job, self._job.scheme.code
-        x = (
-            self._last.x
-            if self._last
-            else np.asarray(job.objective.init(run_keys(job.seed)[0], job.dataset), job.dtype)
-        )
-        arrival_s = np.array(self._arrivals).reshape(-1, code.messages)
+        """Writes arrivals, model and summary, and returns the summary: what every run has, and `more`.
+
+        Its `per_worker` lists join the telemetry.
+        """
+        code = self._job.scheme.code
+        arrival_s = np.concatenate([np.empty((0, code.messages)), *self._arrivals.batches(BATCH)])
         write_arrays(self._run_dir / ARRIVALS, arrival_s=arrival_s, owner=code.owner, workers=np.array(code.workers))
-        write_arrays(self._run_dir / MODEL, x=x)
-        summary = self._summary(scheme) | more
+        write_arrays(self._run_dir / MODEL, x=self._x)
+        more = dict(more)
+        told = telemetry(self._job.scheme, arrival_s)
+        told["workers"] |= more.pop("per_worker", {})
+        summary = self._summary(scheme) | more | {"telemetry": told}
         write_json(self._run_dir / SUMMARY, summary)
         return summary
 
     def close(self) -> None:
         """Closes the files."""
-        self.history.close()
-        self._iterates.close()
+        for stream in (self.history, self._iterates, self._arrivals):
+            stream.close()
 
     def _evaluate(self, batches):
         if self._evaluator is None:
@@ -114,9 +150,8 @@ class Recorder:
         return self._evaluator(batches)
 
     def _summary(self, scheme: str) -> dict[str, Any]:
-        job, code, rounds = self._job, self._job.scheme.code, len(self.history.rows)
+        job, code, rounds = self._job, self._job.scheme.code, self.history.count
         ideal_s = _ideal_s(job, rounds)
-        final = self.history.rows[-1] if rounds else {}
         return {
             "scheme": scheme,
             "code": type(code).__name__,
@@ -137,7 +172,7 @@ class Recorder:
             "overhead": self.clock_s / ideal_s if ideal_s else None,
             "recorded_s": self.recorded_s,
             "eval_s": self.eval_s,
-            "final": {name: final.get(name) for name in self.history.columns[-3:]},
+            "final": {name: self.history.last.get(name) for name in self.history.columns[-3:]},
             "versions": versions(),
         }
 

@@ -8,8 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job, instantiate, make_optimizer
+from erasurehead_jax.record import read_history
 from erasurehead_jax.recorder import EXACT, Recorder, RoundRecord
+from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.simulate import Point, Simulation
 
 
@@ -22,33 +25,34 @@ def make_point(job: Job, config: dict[str, Any]) -> Point:
 def lead_simulated(job: Job, spec: dict[str, Any], watch: Callable[[], None]) -> None:
     """Trains and writes the run directory; `watch` is called after every round, `spec` is as in `cluster.lead`.
 
-    After Ctrl-C the rounds done are evaluated and kept, and KeyboardInterrupt is raised again. No bytes are received.
+    After Ctrl-C or divergence the rounds done are evaluated and kept, and it is raised again. No bytes are received.
     """
     run_dir, config, code = Path(spec["run_dir"]), spec["config"], job.scheme.code
     simulation = Simulation(job.dataset, job.objective, [make_point(job, config)])
-    recorder = Recorder(job, run_dir)
+    x = np.asarray(job.objective.init(run_keys(job.seed)[0], job.dataset), job.dtype)
+    recorder = Recorder(job, run_dir, x)
     startup_s = time.time() - spec["launched_s"]
-    interrupt = None
+    ended = None
     try:
         try:
             _train(job, simulation, recorder, watch)
-        except KeyboardInterrupt as error:
-            interrupt = error
+        except (KeyboardInterrupt, Diverged) as error:
+            ended = error
         recorder.evaluate()
+        unused = recorder.history.count * code.messages - recorder.used
+        more = {
+            "backend": "simulate",
+            "startup_s": startup_s,
+            "late_answers": {"cancel": 0, "wait": unused}.get(job.late),
+            "cancelled": {"cancel": unused, "wait": 0}.get(job.late),
+            "lost_workers": [],
+        }
+        summary = recorder.save(spec["choices"]["scheme"], more)
     finally:
         recorder.close()
-    unused = len(recorder.history.rows) * code.messages - recorder.used
-    more = {
-        "backend": "simulate",
-        "startup_s": startup_s,
-        "late_answers": {"cancel": 0, "wait": unused}.get(job.late),
-        "cancelled": {"cancel": unused, "wait": 0}.get(job.late),
-        "lost_workers": [],
-    }
-    summary = recorder.save(spec["choices"]["scheme"], more)
-    instantiate("tracking", config).report(run_dir, config, recorder.history.rows, summary)
-    if interrupt:
-        raise interrupt
+    instantiate("tracking", config).report(run_dir, config, read_history(run_dir), summary)
+    if ended:
+        raise ended
 
 
 def _train(job: Job, simulation: Simulation, recorder: Recorder, watch: Callable[[], None]) -> None:
@@ -57,6 +61,8 @@ def _train(job: Job, simulation: Simulation, recorder: Recorder, watch: Callable
     for t in range(job.rounds):
         runs, *rounds = simulation.advance(batch, runs, 1, norms=True)
         played, norm = jax.tree.map(lambda values: np.asarray(values)[0, 0], rounds)
+        if not np.isfinite(norm):
+            raise Diverged(f"the gradient of round {t} is not finite: take smaller steps")
         clock_s += float(played.wall_s)
         recorder.write(
             RoundRecord(
@@ -68,6 +74,8 @@ def _train(job: Job, simulation: Simulation, recorder: Recorder, watch: Callable
                 decode_error=float(played.decode_error),
                 grad_norm=float(norm),
                 received_bytes=0,
+                lost=0,
+                faulty=0,
                 collected_s=float(played.round_s) + job.overhead_s,
                 arrival_s=np.where(played.got, played.arrival_s, np.nan),
                 x=np.asarray(runs.x[:, 0]),

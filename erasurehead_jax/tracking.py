@@ -4,6 +4,7 @@ import logging
 import netrc
 import os
 from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ class AbstractTracking(eqx.Module):
 
     @abstractmethod
     def report(
-        self, run_dir: Path, config: dict[str, Any], rows: list[dict[str, Any]], summary: dict[str, Any]
+        self, run_dir: Path, config: dict[str, Any], rows: Iterable[dict[str, Any]], summary: dict[str, Any]
     ) -> None:
         """Sends the config, every column of history.csv and the summary."""
 
@@ -26,7 +27,7 @@ class NoTracking(AbstractTracking):
     """The run directory is enough."""
 
     def report(
-        self, run_dir: Path, config: dict[str, Any], rows: list[dict[str, Any]], summary: dict[str, Any]
+        self, run_dir: Path, config: dict[str, Any], rows: Iterable[dict[str, Any]], summary: dict[str, Any]
     ) -> None:
         del run_dir, config, rows, summary
 
@@ -41,7 +42,7 @@ class Wandb(AbstractTracking):
     project: str = "erasurehead-jax"
 
     def report(
-        self, run_dir: Path, config: dict[str, Any], rows: list[dict[str, Any]], summary: dict[str, Any]
+        self, run_dir: Path, config: dict[str, Any], rows: Iterable[dict[str, Any]], summary: dict[str, Any]
     ) -> None:
         import wandb  # late: half a second to import
 

@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,37 +14,60 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from erasurehead_jax.cluster.checkpoint import written
 from erasurehead_jax.cluster.launch import find_mpirun, run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
+from erasurehead_jax.cluster.resume import resumed
 from erasurehead_jax.compiled import keep_compiled
-from erasurehead_jax.config import CONFIG_DIR, FAILED, checked, run_command
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.config import CONFIG_DIR, checked, run_command
+from erasurehead_jax.errors import FAILED, OK, ConfigError, Stopped
 from erasurehead_jax.job import Job, build, instantiate, make_optimizer
 from erasurehead_jax.progress import RoundsBar, summary_table
-from erasurehead_jax.record import ERROR, LOG, SUMMARY
+from erasurehead_jax.record import CHECKPOINT, SUMMARY
 from erasurehead_jax.seeds import run_keys
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
 def train(cfg: DictConfig) -> None:
     """One run: check everything, start the ranks or the simulation, show how it goes, print the result."""
-    run_dir, (config, job) = checked(cfg, check)
+    if cfg.resume is not None:
+        run_dir, config, job, choices, checkpoint = resumed(cfg, check)
+    else:
+        run_dir, (config, job) = checked(cfg, check)
+        choices, checkpoint = dict(HydraConfig.get().runtime.choices), None
     spec = {
         "config": config,
-        "choices": dict(HydraConfig.get().runtime.choices),
+        "choices": choices,
         "run_dir": str(run_dir),
+        "checkpoint": checkpoint and str(checkpoint),
         "launched_s": time.time(),
         "launcher": [platform.node(), os.getpid()],
     }
-    with RoundsBar(run_dir, config["rounds"], config["workers"], spec["choices"]["scheme"]) as bar:
-        if config["backend"] == "simulate":
-            from erasurehead_jax.simulated import lead_simulated  # late: slow to import, and ranks are waiting
+    try:
+        with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"]) as bar:
+            if config["backend"] == "simulate":
+                from erasurehead_jax.simulated import lead_simulated  # late: slow to import, and ranks are waiting
 
-            keep_compiled()
-            lead_simulated(job, spec, bar.update)
-        else:
-            _lead_ranks(spec, bar.update)
-    Console().print(summary_table(json.loads((run_dir / SUMMARY).read_text()), run_dir))
+                keep_compiled()
+                lead_simulated(job, spec, bar.update)
+                status, told = OK, ""
+            else:
+                status, told = run_ranks(find_mpirun(config["cluster"]["mpirun"]), spec, bar.update)
+    except (KeyboardInterrupt, Stopped):
+        _point_to_checkpoint(run_dir)
+        raise
+    if (run_dir / SUMMARY).exists() and status != FAILED:
+        Console().print(summary_table(json.loads((run_dir / SUMMARY).read_text()), run_dir))
+    if status:
+        sys.stderr.write(f"{told}\n")
+        _point_to_checkpoint(run_dir)
+        sys.exit(status)
+
+
+def _point_to_checkpoint(run_dir: Path) -> None:
+    checkpoints = written(run_dir / CHECKPOINT)
+    if checkpoints:
+        sys.stderr.write(f"checkpoint {checkpoints[0].name}: go on with resume={run_dir}\n")
 
 
 def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
@@ -64,22 +86,12 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
     instantiate("tracking", config)
     job.objective.init(run_keys(job.seed)[0], job.dataset)
     if config["backend"] == "mpi":
-        Protocol(job.scheme, job.late)
+        Protocol(job.scheme, job.late, job.on_loss)
     else:
         from erasurehead_jax.simulated import make_point
 
         make_point(job, config)
     return config, job
-
-
-def _lead_ranks(spec: dict[str, Any], watch: Callable[[], None]) -> None:
-    status = run_ranks(find_mpirun(spec["config"]["cluster"]["mpirun"]), spec, watch)
-    if status:
-        run_dir = Path(spec["run_dir"])
-        error = run_dir / ERROR
-        told = error.read_text() if error.exists() else f"mpirun ended with status {status}; see {run_dir / LOG}\n"
-        sys.stderr.write(told)
-        sys.exit(FAILED)
 
 
 def main() -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from erasurehead_jax.cluster.rank import INTERRUPT
-from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.record import HISTORY, LOG
+from erasurehead_jax.errors import FAILED, ConfigError
+from erasurehead_jax.record import ERROR, HISTORY, LOG, OUTCOME
 
 LOOK_EVERY_S = 0.2
+FOLLOW_S = 1.0  # from the master's end to mpirun's, unless a rank hangs
 GRACE_S = 8.0  # from SIGTERM to SIGKILL; prterun needs about 2 s to end its ranks
 
 
@@ -34,24 +35,26 @@ def find_mpirun(named: str) -> str:
     return found
 
 
-def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> int:
-    """Runs rank 0 and the workers to their end and returns mpirun's exit status; `watch` is called now and then.
+def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> tuple[int, str]:
+    """Runs rank 0 and the workers to their end; returns the exit status and why it is not 0.
 
-    Ctrl-C asks the master to stop and is raised again when the ranks have ended; a second one, or a SIGTERM or SIGHUP,
-    ends them at once.
+    `watch` is called now and then. Ctrl-C, SIGTERM and SIGUSR1 ask the master to end after its round; Ctrl-C is raised
+    again when the ranks have ended. A second one, or a SIGHUP, ends the ranks at once.
     """
     workers = spec["config"]["workers"]
-    command = [mpirun, "-n", str(workers + 1), "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE"]
+    command = [mpirun, "-n", str(workers + 1), "--with-ft", "ulfm", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE"]
     command += [sys.executable, "-m", "erasurehead_jax.cluster.rank", json.dumps(spec)]
     run_dir = Path(spec["run_dir"])
-    interrupts = []
+    for name in (OUTCOME, ERROR):
+        (run_dir / name).unlink(missing_ok=True)
+    asked: list[int] = []
 
-    def interrupt(number: int, _: object) -> None:
-        interrupts.append(number)
-        if number != signal.SIGINT or len(interrupts) > 1:
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        if number == signal.SIGHUP or len(asked) > 1:
             sys.exit(128 + number)
 
-    with (run_dir / LOG).open("ab") as log, _handling(interrupt):
+    with (run_dir / LOG).open("ab") as log, _handling(ask):
         ranks = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -61,25 +64,54 @@ def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> i
             start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
         )
         try:
-            while ranks.poll() is None:
-                watch()
-                if interrupts and not (run_dir / HISTORY).exists():
-                    break  # still starting: nothing to keep
-                if interrupts:
-                    ranks.send_signal(INTERRUPT)
-                time.sleep(LOOK_EVERY_S)
-            watch()
+            _wait(ranks, run_dir, watch, asked)
         finally:
             _end(ranks)
-    if interrupts:
+    watch()
+    status, told = _outcome(run_dir, asked, ranks.returncode)
+    if asked and asked[0] == signal.SIGINT:
         raise KeyboardInterrupt
-    return ranks.returncode
+    return status, told
+
+
+def _outcome(run_dir: Path, asked: list[int], returned: int) -> tuple[int, str]:
+    outcome, error = run_dir / OUTCOME, run_dir / ERROR
+    if outcome.exists():
+        found = json.loads(outcome.read_text())
+        outcome.unlink()
+        return found["status"], found["message"]
+    if asked:
+        return 128 + asked[0], "asked to end before the first round"
+    told = error.read_text() if error.exists() else f"rank 0, the master, is lost (mpirun ended with {returned})"
+    return FAILED, f"{told.rstrip()}\nsee {run_dir / LOG}"
+
+
+def _wait(ranks: subprocess.Popen, run_dir: Path, watch: Callable[[], None], asked: list[int]) -> None:
+    """Until mpirun has ended, or rank 0 is done or failed and mpirun had a while to follow."""
+    passed_on, over_s = False, None
+    before = _stamp(run_dir / HISTORY)  # of an earlier session, if the run is resumed
+    while ranks.poll() is None:
+        watch()
+        if asked and _stamp(run_dir / HISTORY) == before:
+            return  # still starting: nothing to keep
+        if asked and not passed_on:
+            ranks.send_signal(INTERRUPT)
+            passed_on = True
+        if over_s is None and ((run_dir / OUTCOME).exists() or (run_dir / ERROR).exists()):
+            over_s = time.monotonic()
+        if over_s is not None and time.monotonic() > over_s + FOLLOW_S:
+            return
+        time.sleep(LOOK_EVERY_S)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
 
 
 @contextmanager
 def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Ctrl-C and requests to end go to `handler`, except those that are ignored (as a shell does for `&`)."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
         if before[number] is not signal.SIG_IGN:

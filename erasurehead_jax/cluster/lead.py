@@ -5,66 +5,124 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from erasurehead_jax.cluster import transport
+from erasurehead_jax.cluster.checkpoint import Checkpoints, Snapshot, fingerprint, read
 from erasurehead_jax.cluster.master import Master
 from erasurehead_jax.cluster.rank import INTERRUPT
+from erasurehead_jax.errors import ASKED, OK, Stopped
 from erasurehead_jax.job import Job, instantiate, make_optimizer
+from erasurehead_jax.record import OUTCOME, read_history, write_json
 from erasurehead_jax.recorder import Recorder, RoundRecord, versions
+from erasurehead_jax.rounds import iterate
+
+ASKS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # "end after this round": the launcher's, and a scheduler's
+GOODBYE_SHARE = 0.5  # of shutdown_s; the rest is for ending a worker that hangs
 
 log = logging.getLogger(__name__)
+
+
+class Ending(NamedTuple):
+    """How the training loop ended: an exit status and, unless all is well, why."""
+
+    status: int
+    message: str
 
 
 def lead(job: Job, spec: dict[str, Any]) -> None:
     """Trains and writes the run directory.
 
-    `spec` comes from the launcher: the resolved config, the chosen config files (choices), run_dir, launched_s (seconds
-    since the epoch) and launcher (host and process id).
+    `spec` comes from the launcher: the resolved config, the chosen config files (choices), run_dir, the checkpoint to
+    go on from (a path, or None), launched_s (seconds since the epoch) and launcher (host and process id).
     """
-    interrupts: list[int] = []
-    signal.signal(INTERRUPT, lambda number, _: interrupts.append(number))
-    run_dir, config, code = Path(spec["run_dir"]), spec["config"], job.scheme.code
+    asked: list[int] = []
+    for number in ASKS:
+        signal.signal(number, lambda number, _: asked.append(number))
+    run_dir, config = Path(spec["run_dir"]), spec["config"]
     master = Master(job, make_optimizer(config)())
+    checkpoints = Checkpoints(run_dir, config)
+    recorder = _recorder(job, master, checkpoints, spec)
     startup_s = time.time() - spec["launched_s"]
-    log.info("%d workers ready after %.1f s, compiled", code.workers, startup_s)
+    log.info("%d workers ready after %.1f s, compiled", master.protocol.alive.sum(), startup_s)
 
-    recorder = Recorder(job, run_dir)
     try:
-        _train(job, master, recorder, lambda: bool(interrupts))
-        log.info("%d rounds in %.3f s", len(recorder.history.rows), recorder.clock_s)
+        ending = _train(job, master, recorder, checkpoints, lambda: bool(asked))
+        until_s = time.perf_counter() + GOODBYE_SHARE * config["cluster"]["shutdown_s"]
+        log.info("%d rounds in %.3f s", recorder.history.count, recorder.clock_s)
+        master.dismiss()
+        master.staying(time.perf_counter() + 0.1 * config["cluster"]["shutdown_s"])
         recorder.evaluate()
+        more = {"backend": "mpi", "startup_s": startup_s} | _counts(master, recorder)
+        more["versions"] = versions() | {"mpi": transport.mpi_version()}
+        summary = recorder.save(spec["choices"]["scheme"], more)
     finally:
         recorder.close()
-    late_answers, sent = master.protocol.late_answers, (master.protocol.round + 1) * code.messages
-    more = {
-        "backend": "mpi",
-        "startup_s": startup_s,
-        "late_answers": late_answers,
-        "cancelled": sent - recorder.used - late_answers,  # never received
-        "lost_workers": [],
-        "versions": versions() | {"mpi": transport.mpi_version()},
-    }
-    summary = recorder.save(spec["choices"]["scheme"], more)
-    master.stop()  # only now: a worker that hangs must not cost the run its results
-    instantiate("tracking", config).report(run_dir, config, recorder.history.rows, summary)
+    instantiate("tracking", config).report(run_dir, config, read_history(run_dir), summary)
+    staying = master.staying(until_s)
+    write_json(run_dir / OUTCOME, ending._asdict())
+    if not staying:
+        master.release_workers()
+        return
+    log.warning("workers %s hang: they are killed", staying)
+    while True:  # nothing more can be done from inside: the launcher ends every rank
+        time.sleep(1)
 
 
-def _train(job: Job, master: Master, recorder: Recorder, interrupted: Callable[[], bool]) -> None:
+def _recorder(job: Job, master: Master, checkpoints: Checkpoints, spec: dict[str, Any]) -> Recorder:
+    """The record of the run, and the master, as the checkpoint has them."""
+    run_dir, x = Path(spec["run_dir"]), np.asarray(iterate(master.state))
+    if spec["checkpoint"] is None:
+        return Recorder(job, run_dir, x, checkpoints.folder)
+    snapshot = read(Path(spec["checkpoint"]), fingerprint(spec["config"]), master.state)
+    master.go_on(snapshot)
+    return Recorder(job, run_dir, np.asarray(iterate(master.state)), checkpoints.folder, snapshot.progress)
+
+
+def _train(job: Job, master: Master, recorder: Recorder, checkpoints: Checkpoints, asked: Callable[[], bool]) -> Ending:
     """The training loop. A round is recorded while the workers compute the next one, unless it is to be evaluated."""
     unwritten: list[RoundRecord] = []
+
+    def save() -> None:
+        checkpoints.save(Snapshot(recorder.progress, master.state, master.counters()), recorder.sync)
 
     def write() -> None:
         while unwritten:
             recorder.write(unwritten.pop())
+            if checkpoints.due(recorder.history.count):
+                save()
 
+    ending = Ending(OK, "")
     recorder.warm_up()
-    master.start_clock()
-    for t in range(job.rounds):
-        finished = master.round(interrupted, meanwhile=write)
-        if finished is None:
-            break
-        unwritten.append(finished)
-        if recorder.due(t):
-            master.pause(write)
-    write()
+    master.start_clock(recorder.clock_s)
+    try:
+        for t in range(recorder.history.count, job.rounds):
+            finished = master.round(asked, meanwhile=write)
+            if finished is None:
+                ending = Ending(ASKED, f"asked to end after {t} rounds")
+                break
+            unwritten.append(finished)
+            if recorder.due(t):
+                master.pause(write)
+        write()
+    except Stopped as error:
+        ending = Ending(error.status, str(error))
+    if ending.status in (OK, ASKED, Stopped.status):
+        save()
+    checkpoints.wait()
+    return ending
+
+
+def _counts(master: Master, recorder: Recorder) -> dict[str, Any]:
+    """What became of the answers and of the workers."""
+    protocol = master.protocol
+    late, faulty = protocol.late_answers, protocol.faulty_answers
+    return {
+        "late_answers": late.sum(),
+        "faulty_answers": faulty.sum(),
+        "cancelled": master.asked - recorder.used - late.sum() - faulty.sum(),  # never received
+        "lost_workers": [{"worker": worker, "round": round_} for worker, round_ in protocol.losses],
+        "per_worker": {"late": late, "faulty": faulty, "suspected": master.suspected},
+    }

@@ -1,5 +1,6 @@
 """The master's loop: hand out the model, collect until the protocol says enough, decode, step (Algorithm 1)."""
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -8,16 +9,18 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
+from erasurehead_jax.cluster.checkpoint import Snapshot
 from erasurehead_jax.cluster.protocol import Decision, Fail, Protocol, Update, Wait
-from erasurehead_jax.cluster.transport import REHEARSAL, MasterEnd
+from erasurehead_jax.cluster.transport import REHEARSAL, Answer, Faulty, Lost, MasterEnd
+from erasurehead_jax.errors import Diverged, Stopped
 from erasurehead_jax.job import Job
 from erasurehead_jax.recorder import EXACT, RoundRecord
 from erasurehead_jax.rounds import apply_gradient, iterate, start
 from erasurehead_jax.seeds import run_keys
 
+LOOK_EVERY_S = 0.1  # for silent workers
 
-class Failed(RuntimeError):
-    """The stopping rule can no longer hold."""
+log = logging.getLogger(__name__)
 
 
 class Master:
@@ -26,7 +29,7 @@ class Master:
     def __init__(self, job: Job, optimizer: optax.GradientTransformation):
         code = job.scheme.code
         self._scheme = job.scheme
-        self.protocol = Protocol(job.scheme, job.late)
+        self.protocol = Protocol(job.scheme, job.late, job.on_loss)
         x = job.objective.init(run_keys(job.seed)[0], job.dataset).astype(job.dtype)
         self.state = start(optimizer, x)
         self._decoded = np.zeros(len(x), job.dtype)
@@ -36,6 +39,11 @@ class Master:
         self._delays(0)
         self._end = MasterEnd(code.owner, code.workers, len(x), job.dtype)
         self._arrival_s = np.full(code.messages, np.nan)
+        self._faulty = 0  # answers in this round
+        self.asked = 0  # for answers, in all rounds
+        self._heartbeat_s, self._looked_s = job.heartbeat_s, 0.0
+        self._suspect = np.zeros(code.workers, bool)
+        self.suspected = np.zeros(code.workers, int)  # times
         self._origin_s = time.perf_counter()
         self._rehearse()
 
@@ -43,16 +51,41 @@ class Master:
         """One answer from everybody to the starting point, thrown away: opens connections and touches memory."""
         code = self._scheme.code
         self._end.send_model(REHEARSAL, np.asarray(self.state.x), np.zeros(code.workers))
-        answered = 0
-        while answered < code.messages:
-            answered += len(self._end.poll(np.inf))
+        awaited = np.ones(code.messages, bool)
+        while (awaited & self.protocol.alive[code.owner]).any():
+            for event in self._end.poll(np.inf):
+                if isinstance(event, Lost):
+                    self._lost(event.worker)
+                else:
+                    awaited[event.message] = False
         self._step(self.state, self._decode(np.ones(code.messages)))
         for message in range(code.messages):
             self._end.release(message)
 
-    def start_clock(self) -> None:
-        """The clock shows 0 from here on."""
-        self._origin_s = time.perf_counter()
+    def go_on(self, snapshot: Snapshot) -> None:
+        """Takes up a run where its checkpoint has it."""
+        self.state = snapshot.state
+        counters = snapshot.counters
+        self.asked, self.suspected = int(counters["asked"]), counters["suspected"]
+        self.protocol.round = snapshot.progress.rounds - 1
+        self.protocol.late_answers, self.protocol.faulty_answers = counters["late_answers"], counters["faulty_answers"]
+        self.protocol.losses = [(int(worker), int(round_)) for worker, round_ in counters["losses"]] + [
+            (worker, snapshot.progress.rounds) for worker, _ in self.protocol.losses
+        ]
+
+    def counters(self) -> dict[str, np.ndarray]:
+        """What a checkpoint keeps beside the state."""
+        return {
+            "late_answers": self.protocol.late_answers.copy(),
+            "faulty_answers": self.protocol.faulty_answers.copy(),
+            "suspected": self.suspected.copy(),
+            "losses": np.array(self.protocol.losses, int).reshape(-1, 2),
+            "asked": np.array(self.asked),
+        }
+
+    def start_clock(self, clock_s: float) -> None:
+        """The clock goes on from here."""
+        self._origin_s = time.perf_counter() - clock_s
 
     def pause(self, work: Callable[[], None]) -> None:
         """Does `work` with the clock stopped."""
@@ -65,24 +98,30 @@ class Master:
         return time.perf_counter() - self._origin_s
 
     def round(self, interrupted: Callable[[], bool], meanwhile: Callable[[], None]) -> RoundRecord | None:
-        """One round; None if it was interrupted before its step. Raises Failed if it can never end.
+        """One round; None if it was interrupted before its step.
+
+        Raises Stopped if it can never end, and Diverged rather than take a step to where nothing is finite.
 
         `meanwhile` is done, on the clock, while the workers compute.
         """
         began_s, received_bytes = self.clock(), self._end.received_bytes
-        self._arrival_s[:] = np.nan
+        self._arrival_s[:], self._faulty = np.nan, 0
+        self.asked += int(self.protocol.alive[self._scheme.code.owner].sum())
         round_ = self.protocol.round + 1
         self._end.send_model(round_, np.asarray(self.state.x), self._delays(round_))
         meanwhile()
         decision = self._until_not_waiting(self.protocol.begin(began_s), began_s, interrupted)
         if isinstance(decision, Fail):
-            raise Failed(decision.reason)
+            raise self._failure(decision)
         if not isinstance(decision, Update):
             return None
         got = decision.got
         a = np.asarray(self._scheme.decode(self._scheme.code, got))
-        self.state, grad_norm = self._step(self.state, self._decode(a))
+        state, grad_norm = self._step(self.state, self._decode(a))
         grad_norm = float(grad_norm)  # waits for the step
+        if not np.isfinite(grad_norm) or not np.isfinite(np.asarray(state.x).sum()):
+            raise Diverged(f"the gradient or the model of round {round_} is not finite: take smaller steps")
+        self.state = state
         arrival_s = np.where(got, self._arrival_s, np.nan)
         collected_s = self.clock() - began_s
         self._until_not_waiting(self.protocol.updated(self.clock()), began_s, interrupted)
@@ -100,25 +139,87 @@ class Master:
             decode_error=decode_error,
             grad_norm=grad_norm,
             received_bytes=self._end.received_bytes - received_bytes,
+            lost=int((~self.protocol.alive).sum()),
+            faulty=self._faulty,
             arrival_s=arrival_s,
             x=np.asarray(iterate(self.state)),
         )
 
-    def stop(self) -> None:
-        """Ends the workers."""
-        self._end.stop()
+    def dismiss(self) -> None:
+        """Tells the workers that there are no more rounds."""
+        self._end.dismiss()
+
+    def staying(self, until_s: float) -> list[int]:
+        """The live workers that have not said goodbye by this instant of time.perf_counter()."""
+        return self._end.staying(until_s)
+
+    def release_workers(self) -> None:
+        """Lets the workers end, after everybody's goodbye."""
+        self._end.release_workers()
 
     def _until_not_waiting(self, decision: Decision, began_s: float, interrupted: Callable[[], bool]) -> Decision:
         while isinstance(decision, Wait) and not interrupted():
-            answers = self._end.poll(decision.until_s + self._origin_s)
+            events = self._end.poll(decision.until_s + self._origin_s)
             now_s = self.clock()
+            self._look_for_silence()
+            if not events:
+                decision = self.protocol.tick(now_s)
+                continue
+            answers = [event for event in events if isinstance(event, Answer) and self._usable(event, now_s)]
             for answer in answers:
                 if answer.round == self.protocol.round:
                     self._arrival_s[answer.message] = now_s - began_s
-                else:  # too late to be used
+                else:  # too late to be used, or of no round at all
                     self._end.release(answer.message)
-            decision = self.protocol.arrived(answers, now_s) if answers else self.protocol.tick(now_s)
+            decision = self.protocol.arrived(answers, now_s)
+            for event in events:
+                if isinstance(event, Faulty):
+                    decision = self._erase(event.message, now_s, "it has the wrong length")
+                elif isinstance(event, Lost):
+                    decision = self._lost(event.worker)
         return decision
+
+    def _usable(self, answer: Answer, now_s: float) -> bool:
+        if answer.round > self.protocol.round or answer.round < 0:
+            self._erase(answer.message, now_s, f"it says that it is of round {answer.round}")
+        elif answer.round == self.protocol.round and not np.isfinite(self._end.vector(answer.message).sum()):
+            self._erase(answer.message, now_s, "it has nan or inf in it")
+        else:
+            return True
+        self._end.release(answer.message)
+        return False
+
+    def _erase(self, message: int, now_s: float, reason: str) -> Decision:
+        worker = int(self._scheme.code.owner[message])
+        if not self.protocol.faulty_answers[worker]:
+            log.warning("worker %d: an answer in round %d is faulty: %s", worker, self.protocol.round, reason)
+        self._faulty += 1
+        return self.protocol.faulty(message, now_s)
+
+    def _lost(self, worker: int) -> Decision:
+        log.warning("worker %d is lost, in round %d", worker, max(self.protocol.round, 0))
+        return self.protocol.lost(worker, self.clock())
+
+    def _failure(self, decision: Fail) -> Stopped:
+        heard = np.isfinite(self._arrival_s).any()
+        if self._faulty and not heard:
+            return Diverged(f"no answer in round {self.protocol.round} is finite: take smaller steps")
+        return Stopped(decision.reason)
+
+    def _look_for_silence(self) -> None:
+        """Reports workers that have neither answered nor taken a model for heartbeat_s, and those that are back."""
+        now_s = time.perf_counter()
+        if now_s < self._looked_s + LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        awaited = self.protocol.alive & ~self._scheme.code.heard(~np.isnan(self._arrival_s))
+        silent = awaited & (now_s - self._end.sign_s > self._heartbeat_s)
+        for j in np.flatnonzero(silent & ~self._suspect).tolist():
+            log.warning("worker %d is suspect: no sign of life for %g s", j, self._heartbeat_s)
+        for j in np.flatnonzero(self._suspect & self.protocol.alive & ~silent).tolist():
+            log.warning("worker %d is back", j)
+        self.suspected += silent & ~self._suspect
+        self._suspect = silent
 
     def _decode(self, a: Float[np.ndarray, " M"]) -> Float[np.ndarray, " d"]:
         """The decoded sum of gradients, added up in the order of the messages whatever their order of arrival."""

@@ -1,6 +1,6 @@
 """Who is waited for, and until when: events in, decisions out, no I/O. The only place that decides.
 
-    begin -> (arrived | lost | tick)* -> Update(got) -> updated -> (arrived | lost | tick)* -> Proceed -> begin ...
+    begin -> event* -> Update(got) -> updated -> event* -> Proceed -> begin ...     event: arrived, faulty, lost or tick
 
 Every event carries the clock (seconds, any origin) and returns what the master does next.
 """
@@ -15,6 +15,7 @@ from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.types import Got
 
 LATE = ("cancel", "skip", "wait")  # what becomes of work that missed its round
+ON_LOSS = ("stop", "approximate")  # what the master does when the stopping rule can no longer hold
 
 
 class Wait(NamedTuple):
@@ -46,18 +47,26 @@ class Protocol:
     """The master's side of Algorithm 1 for any scheme. `round` counts from 0; before the first `begin` it is -1.
 
     `late` is what the next round waits for: with `cancel` and `skip` nothing (they differ on the worker only), with
-    `wait` every answer to this round, as the published code does. Raises ConfigError for another policy.
+    `wait` every answer to this round, as the published code does. `on_loss` is what happens when lost workers or faulty
+    answers leave a round whose rule can no longer hold: `stop`, or `approximate`, which ends the round with what it has
+    once nothing more can come. Raises ConfigError for other policies.
     """
 
-    def __init__(self, scheme: Scheme, late: str):
+    def __init__(self, scheme: Scheme, late: str, on_loss: str = "stop"):
         if late not in LATE:
             raise ConfigError(f"late={late}: must be one of {', '.join(LATE)}")
+        if on_loss not in ON_LOSS:
+            raise ConfigError(f"cluster.on_loss={on_loss}: must be one of {', '.join(ON_LOSS)}")
         self.scheme = scheme
         self.late = late
         self.round = -1
-        self.late_answers = 0  # answers to a round that had ended, never used
-        self._alive = np.ones(scheme.code.workers, bool)
+        self.alive = np.ones(scheme.code.workers, bool)
+        self.losses: list[tuple[int, int]] = []  # (worker, round)
+        self.late_answers = np.zeros(scheme.code.workers, int)  # to a round that had ended, never used
+        self.faulty_answers = np.zeros(scheme.code.workers, int)
+        self._on_loss = on_loss
         self._answered = np.zeros(scheme.code.messages, bool)
+        self._erased = np.zeros(scheme.code.messages, bool)
         self._began_s = 0.0
         self._collecting = False
         self._last: Decision = Proceed()
@@ -66,24 +75,41 @@ class Protocol:
         """A new model has just been handed out."""
         self.round += 1
         self._began_s = t
-        self._answered[:] = False
-        self._collecting = True
+        self._answered[:] = self._erased[:] = False
+        self._collecting, self._last = True, Proceed()
         return self._decide(t)
 
     def arrived(self, answers: Iterable[tuple[int, int]], t: float) -> Decision:
         """These (round, message) pairs came in at one instant; they count together, whatever their order."""
         for round_, message in answers:
-            if round_ != self.round:
-                self.late_answers += 1
-            elif not self._answered[message]:
+            if not 0 <= round_ <= self.round:
+                self._erase(message)
+            elif round_ < self.round:
+                self._count_late(message)
+            elif not self._answered[message] and not self._erased[message]:
                 self._answered[message] = True
-                self.late_answers += not self._collecting
+                if not self._collecting:
+                    self._count_late(message)
+        return self._decide(t)
+
+    def faulty(self, message: int, t: float) -> Decision:
+        """What came as this message cannot be used: an erasure in this round, unless a good one came before."""
+        self._erase(message)
         return self._decide(t)
 
     def lost(self, worker: int, t: float) -> Decision:
-        """This worker will never answer again."""
-        self._alive[worker] = False
+        """This worker will never answer again. What it has answered in this round counts."""
+        if self.alive[worker]:
+            self.losses.append((worker, max(self.round, 0)))
+        self.alive[worker] = False
         return self._decide(t)
+
+    def _erase(self, message: int) -> None:
+        self._erased[message] |= not self._answered[message]
+        self.faulty_answers[self.scheme.code.owner[message]] += 1
+
+    def _count_late(self, message: int) -> None:
+        self.late_answers[self.scheme.code.owner[message]] += 1
 
     def tick(self, t: float) -> Decision:
         """Time has passed."""
@@ -101,14 +127,24 @@ class Protocol:
         return self._last
 
     def _decision(self, t: float) -> Decision:
-        awaited = self._alive[self.scheme.code.owner] & ~self._answered
+        awaited = self.alive[self.scheme.code.owner] & ~self._answered & ~self._erased
         if not self._collecting:
             return Wait(np.inf) if self.late == "wait" and awaited.any() else Proceed()
+        if isinstance(self._last, Update):  # decided; what comes before the step is late
+            return self._last
         if self.scheme.enough(self._answered, t - self._began_s):
             return Update(self._answered.copy())
         instants_s = [self._began_s + float(s) for s in self.scheme.stop.instants_s]
         later = [instant_s for instant_s in instants_s if instant_s > t]
-        if not awaited.any() and not later:
-            heard, lost = int(self._answered.sum()), int((~self._alive).sum())
-            return Fail(f"round {self.round}: {heard} messages arrived, {lost} workers are lost, and no more can come")
-        return Wait(min(later, default=np.inf))
+        if awaited.any() or later:
+            return Wait(min(later, default=np.inf))
+        if self._on_loss == "approximate" and self._answered.any():
+            return Update(self._answered.copy())
+        return Fail(self._reason())
+
+    def _reason(self) -> str:
+        heard, lost, faulty = int(self._answered.sum()), np.flatnonzero(~self.alive).tolist(), int(self._erased.sum())
+        return (
+            f"round {self.round}: {heard} of {len(self._answered)} messages arrived and no more can come "
+            f"(workers lost: {', '.join(map(str, lost)) or 'none'}; faulty answers: {faulty})"
+        )

@@ -13,24 +13,29 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from erasurehead_jax.errors import FAILED
 from erasurehead_jax.record import ERROR
 
 INTERRUPT = signal.SIGUSR2  # "end after this round": what the launcher makes of Ctrl-C; mpirun passes it to every rank
 
 
 def main() -> None:
-    """Runs this rank's part. Whatever goes wrong ends the whole job, and the first error is kept in error.txt."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(INTERRUPT, signal.SIG_IGN)
+    """Runs this rank's part. An error that is not the master's death ends the job; the first is kept in error.txt.
+
+    A rank that fails does not finalize: the others notice that it is gone, and the launcher ends them.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, INTERRUPT):
+        signal.signal(number, signal.SIG_IGN)
     spec = json.loads(sys.argv[1])
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         _run(spec)
     except BaseException:
-        _keep_error(Path(spec["run_dir"]))
         from erasurehead_jax.cluster import transport
 
-        transport.abort()
+        broken = isinstance(sys.exc_info()[1], transport.Broken) and transport.rank() > 0
+        _keep_error(Path(spec["run_dir"]), "rank 0, the master, is lost\n" if broken else _traceback())
+        os._exit(FAILED)
 
 
 def _run(spec: dict[str, Any]) -> None:
@@ -54,13 +59,13 @@ def _run(spec: dict[str, Any]) -> None:
 
 
 def _end_with_launcher(host: str, pid: int) -> None:
-    """The job does not go on without the process that started it: rank 0 ends, and mpirun then ends the rest."""
+    """The job does not go on without the process that started it: mpirun, rank 0's parent, ends every rank."""
     while host == platform.node():
         time.sleep(1)
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getppid(), signal.SIGTERM)
 
 
 def _start_jax(rank: int) -> None:
@@ -80,12 +85,15 @@ def _start_jax(rank: int) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def _keep_error(run_dir: Path) -> None:
+def _traceback() -> str:
     from erasurehead_jax.cluster import transport
 
-    text = f"rank {transport.rank()} failed:\n{traceback.format_exc()}"
+    return f"rank {transport.rank()} failed:\n{traceback.format_exc()}"
+
+
+def _keep_error(run_dir: Path, text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-    mine = run_dir / f"{ERROR}.{transport.rank()}"
+    mine = run_dir / f"{ERROR}.{os.getpid()}"
     # Only the first rank to fail gets to tell; train.log has what all said, also those that do not share run_dir.
     with contextlib.suppress(OSError):
         mine.write_text(text)

@@ -1,0 +1,71 @@
+"""`train resume=DIR`: everything that a run needs to go on where its newest usable checkpoint has it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from erasurehead_jax.cluster.checkpoint import FREE, newest
+from erasurehead_jax.config import USER_ERRORS, refuse, remove_if_empty
+from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.job import Job, make_optimizer
+from erasurehead_jax.record import replacing
+from erasurehead_jax.rounds import start
+from erasurehead_jax.seeds import run_keys
+
+Check = Callable[[DictConfig], tuple[dict[str, Any], Job]]
+
+
+def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, dict[str, str], Path | None]:
+    """The run directory, config, job, chosen config files and checkpoint (None: start over) of the run to go on with.
+
+    Says which checkpoints cannot be used. What the user can mend is one line and status 2.
+    """
+    remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+    run_dir = Path(str(cfg.resume)).expanduser().absolute()
+    try:
+        saved, choices = _saved(run_dir)
+        _override(saved, cfg, HydraConfig.get().overrides.task)
+        config, job = check(saved)
+        if config["backend"] != "mpi":
+            raise ConfigError(f"resume={run_dir}: backend={config['backend']} keeps no checkpoints; run it again")
+        x = job.objective.init(run_keys(job.seed)[0], job.dataset).astype(job.dtype)
+        template = start(make_optimizer(config)(), jnp.asarray(x))
+        path, snapshot, refused = newest(run_dir, config, template, job.objective.metric, job.scheme.code.messages)
+        if snapshot and snapshot.progress.rounds > job.rounds:
+            raise ConfigError(f"rounds={job.rounds}: the run has had {snapshot.progress.rounds} rounds already")
+    except KeyError as error:
+        refuse(ConfigError(f"{run_dir / '.hydra' / 'config.yaml'}: has no setting {error}"))
+    except USER_ERRORS as error:
+        refuse(error)
+    for reason in refused:
+        sys.stderr.write(f"not used: {reason}\n")
+    with replacing(run_dir / ".hydra" / "config.yaml") as partial:
+        OmegaConf.save(saved, partial, resolve=True)
+    return run_dir, config, job, choices, path
+
+
+def _saved(run_dir: Path) -> tuple[DictConfig, dict[str, str]]:
+    try:
+        saved = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+        choices = OmegaConf.load(run_dir / ".hydra" / "hydra.yaml").hydra.runtime.choices
+        return saved, {str(group): str(choice) for group, choice in choices.items()}  # pyright: ignore
+    except (OSError, ValueError, AttributeError, OmegaConfBaseException, YAMLError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"resume={run_dir}: not a run directory ({told})") from None
+
+
+def _override(saved: DictConfig, cfg: DictConfig, overrides: Any) -> None:
+    """Takes over what the command line says. Raises ConfigError for a setting that the iterates follow from."""
+    for override in overrides:
+        name = override.lstrip("+~").partition("=")[0]
+        if name.partition(".")[0] not in FREE:
+            raise ConfigError(f"{override}: a resumed run keeps its settings; only {', '.join(FREE[:-1])} may change")
+        OmegaConf.update(saved, name, OmegaConf.select(cfg, name), force_add=True)
+    saved.resume = None

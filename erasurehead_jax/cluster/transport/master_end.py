@@ -1,0 +1,234 @@
+"""The master's side of the transport, and how it learns that a worker has died."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from erasurehead_jax.cluster.transport.wire import (
+    ALL,
+    ANSWER,
+    GOODBYE,
+    HEADER,
+    HELLO,
+    MASTER_NAP_S,
+    MODEL,
+    MPI,
+    RELEASE,
+    STOP,
+    Nap,
+    Packet,
+)
+
+
+class Answer(NamedTuple):
+    """A message that has arrived; its vector stays readable until `release`."""
+
+    round: int
+    message: int
+
+
+class Faulty(NamedTuple):
+    """Something of the wrong length came as this message."""
+
+    message: int
+
+
+class Lost(NamedTuple):
+    """This worker is dead."""
+
+    worker: int
+
+
+class MasterEnd:
+    """The master's ends of all channels. `owner[m]` is the worker of message m; worker j is rank j + 1."""
+
+    def __init__(self, owner: Int[np.ndarray, " M"], workers: int, dim: int, dtype: np.dtype):
+        self._comm = MPI.COMM_WORLD
+        self._owner = owner
+        self._workers = workers
+        self._dead = np.zeros(workers, bool)
+        self._losses: list[Lost] = []  # not yet told
+        self.coordinates = self._hellos(dim)
+        self._outbox = [Packet(len(c), dtype) for c in self.coordinates]
+        self._sends = [MPI.REQUEST_NULL] * workers
+        self._newest: tuple[int, np.ndarray | None, np.ndarray] = (STOP, None, np.zeros(workers))
+        self._outdated = np.zeros(workers, bool)  # the worker's mailbox must be filled again
+        self.sign_s = np.full(workers, time.perf_counter())  # when it last took a model or answered
+        self._inbox = [Packet(len(self.coordinates[j]), dtype) for j in owner]
+        self._receives = [MPI.REQUEST_NULL] * len(owner)
+        self._statuses = [MPI.Status() for _ in owner]
+        self._posted = np.zeros(len(owner), bool)
+        for message in range(len(owner)):
+            self.release(message)
+        self.received_bytes = 0
+
+    def _hellos(self, dim: int) -> list[Int[np.ndarray, " t"]]:
+        """Waits until every worker is ready and has said which coordinates it touches; none if it died before."""
+        coordinates: list[np.ndarray] = [np.empty(0, np.int64)] * self._workers
+        silent, nap, status = set(range(self._workers)), Nap(), MPI.Status()
+        while silent:
+            nap()
+            for j in sorted(silent):
+                try:
+                    if not self._comm.Iprobe(j + 1, HELLO, status):
+                        continue
+                    touched = np.empty(status.Get_count(MPI.INT64_T), np.int64)
+                    self._comm.Recv(touched, j + 1, HELLO)
+                    if len(touched) == 1 and touched[0] == ALL:
+                        touched = np.arange(dim)
+                    # Workers with the same blocks share one array, and later one gather of the model.
+                    shared = (c for c in coordinates if np.array_equal(c, touched))
+                    coordinates[j] = next(shared, touched)
+                except MPI.Exception as error:
+                    self._lose(j, error)
+                silent.remove(j)
+        return coordinates
+
+    def _lose(self, worker: int, error: MPI.Exception) -> None:
+        """Raises the error again if it says anything else than that the worker has died."""
+        if error.Get_error_class() != MPI.ERR_PROC_FAILED:
+            raise error
+        if not self._dead[worker]:
+            self._dead[worker] = True
+            self._losses.append(Lost(worker))
+
+    def send_model(self, round_: int, x: Float[np.ndarray, " d"], delay_s: Float[np.ndarray, " k"]) -> None:
+        """Puts a new model into every mailbox. `x` and `delay_s` must not be written to afterwards."""
+        self._newest = (round_, x, delay_s)
+        self._outdated[:] = True
+        self._fill_mailboxes()
+
+    def _fill_mailboxes(self) -> None:
+        round_, x, delay_s = self._newest
+        gathered: dict[int, np.ndarray] = {}
+        for j in np.flatnonzero(self._outdated & ~self._dead).tolist():
+            if not self._taken(j):
+                continue
+            packet = self._outbox[j]
+            packet.label(round_, delay_s[j])
+            content = packet.bytes
+            if x is None:
+                content = packet.bytes[:HEADER]
+            else:
+                touched = self.coordinates[j]
+                if id(touched) in gathered:
+                    packet.payload[:] = gathered[id(touched)]
+                else:
+                    np.take(x, touched, out=packet.payload, mode="clip")  # "raise" would copy twice
+                    gathered[id(touched)] = packet.payload
+            try:
+                self._sends[j] = self._comm.Issend(content, j + 1, MODEL)
+            except MPI.Exception as error:
+                self._lose(j, error)
+            self._outdated[j] = False
+
+    def _taken(self, worker: int) -> bool:
+        """Has the worker taken its last model?"""
+        if self._sends[worker] == MPI.REQUEST_NULL:
+            return True
+        try:
+            taken = self._sends[worker].Test()
+        except MPI.Exception as error:
+            self._lose(worker, error)
+            return False
+        if taken:
+            self.sign_s[worker] = time.perf_counter()
+        return taken
+
+    def poll(self, until_s: float) -> list[Answer | Faulty | Lost]:
+        """What has happened; naps first if nothing has, but not beyond `until_s` of the clock."""
+        self._fill_mailboxes()
+        events = self._receive()
+        if not events:
+            time.sleep(max(0.0, min(MASTER_NAP_S, until_s - time.perf_counter())))
+            events = self._receive()
+        return events
+
+    def _receive(self) -> list[Answer | Faulty | Lost]:
+        events: list[Answer | Faulty | Lost] = []
+        failed = False
+        try:
+            done = MPI.Request.Testsome(self._receives, self._statuses) or []
+        except MPI.Exception as error:
+            if error.Get_error_class() not in (MPI.ERR_IN_STATUS, MPI.ERR_PROC_FAILED):
+                raise
+            failed = True  # some completed with an error; the statuses are in the order of the requests
+            done = [m for m in np.flatnonzero(self._posted).tolist() if self._receives[m] == MPI.REQUEST_NULL]
+        now_s = time.perf_counter()
+        for message, status in zip(done, self._statuses, strict=False):
+            worker, packet = int(self._owner[message]), self._inbox[message]
+            self._posted[message] = False
+            error = status.Get_error() if failed else MPI.SUCCESS
+            if error not in (MPI.SUCCESS, MPI.ERR_TRUNCATE):
+                self._lose(worker, MPI.Exception(error))
+                continue
+            self.sign_s[worker] = now_s
+            self.received_bytes += packet.bytes.nbytes
+            if error == MPI.ERR_TRUNCATE or status.Get_count(MPI.BYTE) != packet.bytes.nbytes:
+                self.release(message)
+                events.append(Faulty(message))
+            else:
+                events.append(Answer(packet.round, message))
+        events += self._losses
+        self._losses.clear()
+        return events
+
+    def vector(self, message: int) -> Float[np.ndarray, " t"]:
+        """What the message says, on its worker's coordinates."""
+        return self._inbox[message].payload
+
+    def release(self, message: int) -> None:
+        """The vector has been used or will not be: ready for the worker's next answer."""
+        worker = int(self._owner[message])
+        if self._dead[worker] or self._posted[message]:
+            return
+        try:
+            self._receives[message] = self._comm.Irecv(self._inbox[message].bytes, worker + 1, ANSWER + message)
+            self._posted[message] = True
+        except MPI.Exception as error:
+            self._lose(worker, error)
+
+    def dismiss(self) -> None:
+        """Tells every worker that there are no more models; what still comes is dropped."""
+        self._newest = (STOP, None, np.zeros(self._workers))
+        self._outdated[:] = True
+        self._staying = set(range(self._workers))
+
+    def staying(self, until_s: float) -> list[int]:
+        """Waits until all workers that live have said goodbye, at most until this instant; those that have not."""
+        nap = Nap()
+        while True:
+            for event in self.poll(time.perf_counter()):
+                if isinstance(event, Answer):
+                    self.release(event.message)
+            for message in range(len(self._receives)):
+                self.release(message)  # also those of a round that was interrupted
+            for j in sorted(self._staying):
+                try:
+                    if self._dead[j]:
+                        self._staying.remove(j)
+                    elif self._comm.Iprobe(j + 1, GOODBYE):
+                        self._comm.Recv(np.empty(0, np.uint8), j + 1, GOODBYE)
+                        self._staying.remove(j)
+                except MPI.Exception as error:
+                    self._lose(j, error)
+            if not self._staying or time.perf_counter() > until_s:
+                return sorted(self._staying)
+            nap()
+
+    def release_workers(self) -> None:
+        """After everybody's goodbye: lets the workers, and this rank, finalize."""
+        shrink = np.array([self._dead.any()], np.uint8)
+        for j in np.flatnonzero(~self._dead).tolist():
+            try:
+                self._comm.Send(shrink, j + 1, RELEASE)
+            except MPI.Exception as error:
+                self._lose(j, error)
+        for message in np.flatnonzero(self._posted).tolist():
+            if not self._dead[self._owner[message]]:
+                self._receives[message].Cancel()
+                self._receives[message].Wait()
+        if shrink[0]:
+            self._comm.Shrink()

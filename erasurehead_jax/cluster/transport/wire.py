@@ -1,0 +1,71 @@
+"""What both ends share: the tags, the packets, the naps. The only mpi4py import."""
+
+import time
+
+import mpi4py
+import numpy as np
+
+mpi4py.rc.thread_level = "funneled"  # rank 0 has threads (tracking), but only its main one speaks MPI
+
+from mpi4py import MPI  # noqa: E402
+
+MODEL, HELLO, GOODBYE, RELEASE, ANSWER = 1, 2, 3, 4, 16  # tags; message m has tag ANSWER + m
+REHEARSAL, STOP = -1, -2  # instead of a round: a model to answer at once, no more models
+ALL = -1  # instead of coordinates: every one
+HEADER = 16  # bytes: the round (int64) and the seconds to sleep first (float64)
+FIRST_NAP_S, LONGEST_NAP_S = 50e-6, 2e-3
+MASTER_NAP_S = 100e-6
+
+Broken = MPI.Exception  # on a worker: the master is gone, there is nobody else that it speaks to
+
+
+class Nap:
+    """Sleeps that double from 50 us to 2 ms: quick to react when an answer is near, idle when it is not."""
+
+    def __init__(self):
+        self._next_s = FIRST_NAP_S
+
+    def __call__(self, at_most_s: float = np.inf) -> None:
+        """Sleeps once."""
+        time.sleep(max(0.0, min(self._next_s, at_most_s)))
+        self._next_s = min(2 * self._next_s, LONGEST_NAP_S)
+
+
+class Packet:
+    """A buffer that travels: a round, the sleep that the delay model injects, and a vector."""
+
+    def __init__(self, length: int, dtype: np.dtype):
+        self.bytes = np.zeros(HEADER + length * dtype.itemsize, np.uint8)
+        self._round = self.bytes[:8].view(np.int64)
+        self._delay_s = self.bytes[8:HEADER].view(np.float64)
+        self.payload = self.bytes[HEADER:].view(dtype)
+
+    @property
+    def round(self) -> int:
+        """The round this packet belongs to."""
+        return int(self._round[0])
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds that the worker sleeps before it computes."""
+        return float(self._delay_s[0])
+
+    def label(self, round_: int, delay_s: float = 0.0) -> None:
+        """Sets the header."""
+        self._round[0] = round_
+        self._delay_s[0] = delay_s
+
+
+def rank() -> int:
+    """This process's rank: 0 is the master, worker j is rank j + 1."""
+    return MPI.COMM_WORLD.Get_rank()
+
+
+def size() -> int:
+    """The number of ranks."""
+    return MPI.COMM_WORLD.Get_size()
+
+
+def mpi_version() -> str:
+    """The MPI library's name and version."""
+    return MPI.Get_library_version().split(",")[0].strip("\0 ")

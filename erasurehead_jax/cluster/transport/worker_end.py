@@ -1,0 +1,96 @@
+"""A worker's side of the transport."""
+
+import time
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from erasurehead_jax.cluster.transport.wire import (
+    ALL,
+    ANSWER,
+    GOODBYE,
+    HELLO,
+    MODEL,
+    MPI,
+    RELEASE,
+    STOP,
+    Nap,
+    Packet,
+)
+
+
+class WorkerEnd:
+    """A worker's ends: the newest model in, answers out."""
+
+    def __init__(self, touched: Int[np.ndarray, " t"] | None, dim: int, messages: list[int], dtype: np.dtype):
+        self._comm = MPI.COMM_WORLD
+        length = dim if touched is None else len(touched)
+        # Three models: the one in use, the newest, and the one being received.
+        self._models = [Packet(length, dtype) for _ in range(3)]
+        self._used, self._ready, self._incoming = 0, -1, 1
+        self._answers = {m: Packet(length, dtype) for m in messages}
+        self._sends = dict.fromkeys(messages, MPI.REQUEST_NULL)
+        self._receive = self._post()
+        hello, nap = self._comm.Isend(np.array([ALL] if touched is None else touched, np.int64), 0, HELLO), Nap()
+        while not hello.Test():
+            nap()
+
+    def _post(self) -> MPI.Request:
+        return self._comm.Irecv(self._models[self._incoming].bytes, 0, MODEL)
+
+    def newer(self) -> bool:
+        """Has a model arrived that is newer than the one in use? Only the newest is kept."""
+        if self._receive != MPI.REQUEST_NULL and self._receive.Test():
+            self._ready, spare = self._incoming, self._ready
+            self._incoming = spare if spare >= 0 else ({0, 1, 2} - {self._used, self._ready}).pop()
+            if self._models[self._ready].round != STOP:  # after STOP nothing more comes
+                self._receive = self._post()
+        return self._ready >= 0
+
+    def next_model(self) -> Packet | None:
+        """Waits for a model newer than the last; None when there are no more."""
+        nap = Nap()
+        while not self.newer():
+            nap()
+        self._used, self._ready = self._ready, -1
+        packet = self._models[self._used]
+        return None if packet.round == STOP else packet
+
+    def overtaken(self, cancel: bool) -> bool:
+        """Is the work in hand to be abandoned? At the end of the job always, for a newer model if `cancel`."""
+        return self.newer() and (cancel or self._models[self._ready].round == STOP)
+
+    def sleep(self, seconds: float, cancel: bool) -> bool:
+        """Sleeps unless overtaken; returns False at once if it is."""
+        end_s, nap = time.perf_counter() + seconds, Nap()
+        while (left_s := end_s - time.perf_counter()) > 0:
+            if self.overtaken(cancel):
+                return False
+            nap(left_s)
+        return True
+
+    def answer(self, message: int, round_: int, vector: Float[np.ndarray, " t"]) -> None:
+        """Sends a message, once the worker's previous one has left its buffer."""
+        self._finish(message)
+        packet = self._answers[message]
+        packet.label(round_)
+        packet.payload[:] = vector
+        self._sends[message] = self._comm.Issend(packet.bytes, 0, ANSWER + message)
+
+    def goodbye(self) -> None:
+        """Waits until everything sent has been taken, tells the master, and waits until all may finalize."""
+        for message in self._sends:
+            self._finish(message)
+        self._comm.Send(np.empty(0, np.uint8), 0, GOODBYE)
+        shrink, nap = np.zeros(1, np.uint8), Nap()
+        released = self._comm.Irecv(shrink, 0, RELEASE)
+        while not released.Test():
+            nap()
+        if shrink[0]:
+            self._comm.Shrink()  # without the dead: with them MPI_Finalize would hang
+
+    def _finish(self, message: int) -> None:
+        nap = Nap()
+        while not self._sends[message].Test():
+            self.newer()
+            nap()

@@ -1,0 +1,90 @@
+"""What tells a slow worker from a bad code: who was used, how fast each was, and which blocks went unlearnt."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from erasurehead_jax.scheme import Scheme
+from erasurehead_jax.types import Owner
+
+SLOW = 2.0  # a straggler is unused, or later than this many medians of its round
+
+
+def telemetry(scheme: Scheme, arrival_s: Float[np.ndarray, "T M"]) -> dict[str, Any]:
+    """Per worker: rounds used, median time. Per block: rounds covered, longest gap (rounds). And the recurrence.
+
+    `arrival_s` are the seconds into the round of every message, nan where it was not used.
+    """
+    code = scheme.code
+    times_s = worker_times(arrival_s, code.owner)
+    covered = coverage(scheme, ~np.isnan(arrival_s))
+    return {
+        "workers": {
+            "used": (~np.isnan(times_s)).sum(0).tolist(),
+            "median_s": [_median_s(column, times_s) for column in times_s.T],
+        },
+        "blocks": {"covered": covered.sum(0).tolist(), "longest_gap": longest_gaps(covered).tolist()},
+        "straggler_recurrence": recurrence(stragglers(times_s)),
+    }
+
+
+def worker_times(arrival_s: Float[np.ndarray, "T M"], owner: Owner) -> Float[np.ndarray, "T k"]:
+    """Seconds until the worker's last message, nan if one was not used."""
+    workers = int(owner.max()) + 1
+    if np.array_equal(owner, np.arange(workers)):
+        return arrival_s
+    return np.stack([arrival_s[:, owner == j].max(1) for j in range(workers)], axis=1)
+
+
+def coverage(scheme: Scheme, got: Bool[np.ndarray, "T M"]) -> Bool[np.ndarray, "T n"]:
+    """Was the block in the round's decoded gradient?"""
+    masks, which = np.unique(got, axis=0, return_inverse=True)
+    shares = [scheme.code.G @ np.asarray(scheme.decode(scheme.code, mask)) for mask in masks]
+    covered = np.abs(np.reshape(shares, (-1, scheme.code.blocks))) > 1e-9
+    return covered[which.reshape(-1)]
+
+
+def longest_gaps(covered: Bool[np.ndarray, "T n"]) -> Int[np.ndarray, " n"]:
+    """The most rounds in a row in which the block was not covered."""
+    gap = longest = np.zeros(covered.shape[1], int)
+    for row in covered:
+        gap = np.where(row, 0, gap + 1)
+        longest = np.maximum(longest, gap)
+    return longest
+
+
+def stragglers(times_s: Float[np.ndarray, "T k"]) -> Bool[np.ndarray, "T k"]:
+    """Unused, or more than twice as late as the round's median worker."""
+    late = np.isnan(times_s)
+    with np.errstate(invalid="ignore"):
+        return late | (times_s > SLOW * np.median(np.where(late, np.inf, times_s), axis=1, keepdims=True))
+
+
+def recurrence(straggling: Bool[np.ndarray, "T k"]) -> float | None:
+    """(p - q) / (1 - q): p is the chance that a straggler is one again in the next round, q the share of stragglers.
+
+    1: always the same workers. 0: they rotate at random. None if nobody, or everybody, straggles.
+    """
+    if len(straggling) < 2 or not straggling[:-1].any() or straggling.all():
+        return None
+    repeated = (straggling[:-1] & straggling[1:]).sum() / straggling[:-1].sum()
+    share = straggling.mean()
+    return float((repeated - share) / (1 - share))
+
+
+def _median_s(column: Float[np.ndarray, " T"], times_s: Float[np.ndarray, "T k"]) -> float | None:
+    """The Kaplan-Meier median of a worker's time: an answer that was not used would have come after the round's end.
+
+    None if it was used too seldom to tell.
+    """
+    from scipy.stats import CensoredData, ecdf  # late: slow to import, and nobody waits for it here
+
+    used = ~np.isnan(column)
+    known = used | ~np.isnan(times_s).all(1)
+    if not used.any():
+        return None
+    ended_s = np.nanmax(times_s[known & ~used], axis=1) if (known & ~used).any() else np.empty(0)
+    survival = ecdf(CensoredData(uncensored=column[used], right=ended_s)).sf
+    below = survival.probabilities <= 0.5
+    return float(survival.quantiles[below.argmax()]) if below.any() else None
