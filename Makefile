@@ -1,9 +1,9 @@
-# make setup | compare | test | lint | bench | figures      (each sets itself up when needed; needs Python 3.11 or newer and make)
+# make setup | compare | test | soak | lint | bench | figures      (each sets itself up when needed; needs Python 3.11 or newer and make)
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup compare test lint bench figures clean
+.PHONY: setup compare test soak lint bench figures clean
 
 setup: $(READY)
 
@@ -20,6 +20,10 @@ compare: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# Ranks killed, frozen and resumed at many random instants; ten thousand rounds. About 15 minutes.
+soak: $(READY)
+	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

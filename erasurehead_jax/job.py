@@ -52,7 +52,7 @@ def build(config: dict[str, Any]) -> Job:
     """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule."""
     check_numbers(config)
     require_whole("cluster.chunk_rows", config["cluster"]["chunk_rows"], 1)
-    for name in ("heartbeat_s", "shutdown_s"):
+    for name in ("startup_s", "heartbeat_s", "shutdown_s"):
         require_number(f"cluster.{name}", config["cluster"][name], above=0)
     for name in ("every", "keep"):
         require_whole(f"checkpoint.{name}", config["checkpoint"][name], 1)

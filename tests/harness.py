@@ -1,9 +1,13 @@
 """Real training runs in a subprocess, with a time limit, and a delay model and data sets that only tests want."""
 
+import contextlib
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +17,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
 
-from erasurehead_jax import AbstractDelay, Dataset
-from erasurehead_jax.data import synthetic
-from erasurehead_jax.types import Key, Number
+from erasurehead_jax import AbstractDelay, Dataset, Logistic
+from erasurehead_jax.data import Rows, synthetic
+from erasurehead_jax.types import AnyArray, Key, Number
 
 TESTS = Path(__file__).parent
 LIMIT_S = 120  # a deadlock fails fast; nothing is asserted about the time itself
@@ -37,6 +41,19 @@ class Spaced(AbstractDelay):
     def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
         del load
         return 0.05 * (1.0 + jax.random.permutation(jax.random.fold_in(key, t), k))
+
+
+class NanOnRank(Logistic):
+    """The logistic loss, but this rank's gradients are not numbers once training has begun."""
+
+    rank: int = 0
+
+    def gradient(
+        self, x: Float[AnyArray, "d *models"], rows: Rows, row_weights: Float[AnyArray, "m *models"]
+    ) -> Float[Array, "d *models"]:
+        true = super().gradient(x, rows, row_weights)
+        mine = os.environ.get("OMPI_COMM_WORLD_RANK") == str(self.rank)
+        return true * jnp.nan if mine else true
 
 
 def broken_on_rank(rank: int, **sizes: Any) -> Dataset:
@@ -79,6 +96,66 @@ def command(*overrides: str) -> list[str]:
 def environment(**more: str) -> dict[str, str]:
     """So that ranks find this module, whatever their working directory."""
     return os.environ | {"PYTHONPATH": str(TESTS), "COLUMNS": "200"} | more
+
+
+class Live:
+    """A run that is going on: `with start_run(...) as run`. Whatever happens, nothing of it is left behind."""
+
+    def __init__(self, folder: Path, *overrides: str, name: str = "run", before: tuple[str, ...] = ()):
+        self.run_dir = folder / name
+        where = (
+            () if any(override.startswith("resume=") for override in overrides) else (f"hydra.run.dir={self.run_dir}",)
+        )
+        self.process = subprocess.Popen(
+            [*before, *command(*overrides, *where)],
+            cwd=folder,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "Live":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        for pid in ranks_of(self.run_dir).values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def wait_for_rows(self, rows: int) -> None:
+        """Until history.csv has so many rounds."""
+        history, until = self.run_dir / "history.csv", time.monotonic() + LIMIT_S
+        while not history.exists() or history.read_bytes().count(b"\n") <= rows:
+            assert time.monotonic() < until and self.process.poll() is None, f"no {rows} rounds"
+            time.sleep(0.005)
+
+    def send(self, worker: int, number: signal.Signals) -> None:
+        """Sends a signal to a worker; -1 is the master."""
+        os.kill(ranks_of(self.run_dir)[worker + 1], number)
+
+    def finish(self) -> Finished:
+        """Waits for the end."""
+        out, err = self.process.communicate(timeout=LIMIT_S)
+        return Finished(self.process.returncode, out, err, self.run_dir)
+
+
+def ranks_of(run_dir: Path) -> dict[int, int]:
+    """Rank -> process id, of the ranks that have this run directory on their command line."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                line, env = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+            except OSError:
+                continue
+            is_rank = line.split(b"\0")[1:3] == [b"-m", b"erasurehead_jax.cluster.rank"]
+            rank = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", env)
+            if is_rank and rank and f'"{run_dir}"'.encode() in line:
+                found[int(rank[1])] = int(folder.name)
+    return found
 
 
 def train(folder: Path, *overrides: str, **env: str) -> Finished:

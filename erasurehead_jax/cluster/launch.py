@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from erasurehead_jax.cluster.rank import INTERRUPT
+from erasurehead_jax.cluster.rank import CONNECTED, INTERRUPT
 from erasurehead_jax.errors import FAILED, ConfigError
 from erasurehead_jax.record import ERROR, HISTORY, LOG, OUTCOME
 
@@ -64,7 +64,7 @@ def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> t
             start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
         )
         try:
-            _wait(ranks, run_dir, watch, asked)
+            _wait(ranks, run_dir, watch, asked, time.monotonic() + spec["config"]["cluster"]["startup_s"])
         finally:
             _end(ranks)
     watch()
@@ -86,14 +86,26 @@ def _outcome(run_dir: Path, asked: list[int], returned: int) -> tuple[int, str]:
     return FAILED, f"{told.rstrip()}\nsee {run_dir / LOG}"
 
 
-def _wait(ranks: subprocess.Popen, run_dir: Path, watch: Callable[[], None], asked: list[int]) -> None:
-    """Until mpirun has ended, or rank 0 is done or failed and mpirun had a while to follow."""
-    passed_on, over_s = False, None
+def _wait(ranks: subprocess.Popen, run_dir: Path, watch: Callable[[], None], asked: list[int], ready_s: float) -> None:
+    """Until mpirun has ended, or rank 0 is done or failed and mpirun had a while to follow.
+
+    A rank that dies before MPI_Init is through leaves the others there for ever: that ends the job at once if it was on
+    this machine, else at `ready_s`.
+    """
+    passed_on, over_s, connected, most = False, None, False, 0
+    log, began = run_dir / LOG, (run_dir / LOG).stat().st_size
     before = _stamp(run_dir / HISTORY)  # of an earlier session, if the run is resumed
     while ranks.poll() is None:
         watch()
-        if asked and _stamp(run_dir / HISTORY) == before:
-            return  # still starting: nothing to keep
+        starting = _stamp(run_dir / HISTORY) == before
+        if asked and starting:
+            return  # nothing to keep
+        connected = connected or CONNECTED.encode() in log.read_bytes()[began:]
+        here = 0 if connected else _children(ranks.pid)
+        if starting and (here < most and not connected or time.monotonic() > ready_s):
+            (run_dir / ERROR).write_text("a rank died, or hangs, while the job was starting\n")
+            return
+        most = max(most, here)
         if asked and not passed_on:
             ranks.send_signal(INTERRUPT)
             passed_on = True
@@ -102,6 +114,14 @@ def _wait(ranks: subprocess.Popen, run_dir: Path, watch: Callable[[], None], ask
         if over_s is not None and time.monotonic() > over_s + FOLLOW_S:
             return
         time.sleep(LOOK_EVERY_S)
+
+
+def _children(pid: int) -> int:
+    """How many processes mpirun has started on this machine; 0 where the system does not tell."""
+    try:
+        return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    except OSError:
+        return 0
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -18,6 +18,10 @@ from erasurehead_jax.record import ERROR
 
 INTERRUPT = signal.SIGUSR2  # "end after this round": what the launcher makes of Ctrl-C; mpirun passes it to every rank
 
+CONNECTED = "all ranks are connected"  # the launcher looks for this line: from here on a rank may die
+
+log = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Runs this rank's part. An error that is not the master's death ends the job; the first is kept in error.txt.
@@ -43,6 +47,8 @@ def _run(spec: dict[str, Any]) -> None:
 
     if transport.size() != (expected := spec["config"]["workers"] + 1):
         raise RuntimeError(f"{transport.size()} ranks instead of {expected}: mpirun and mpi4py's MPI do not match")
+    if transport.rank() == 0:
+        log.info(CONNECTED)
     _start_jax(transport.rank())
     from erasurehead_jax.job import build
 

@@ -10,10 +10,12 @@ from erasurehead_jax.config import run_command
 from erasurehead_jax.report.figure import comparison_figure
 from erasurehead_jax.report.runs import baseline, half_way_target, load_runs
 from erasurehead_jax.report.table import comparison, terminal_table
+from erasurehead_jax.report.workers import workers_figure
 
 
 def report() -> None:
-    """Reads the folders named on the command line; writes comparison.csv and comparison.png into the first."""
+    """Reads the folders named on the command line; writes comparison.csv and comparison.png into the first of them, and
+    workers.png into every run directory."""
     parser = argparse.ArgumentParser(prog="erasurehead-report", description="Compare run directories.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run directories, or folders of them")
     parser.add_argument("--target", type=float, help="of the test metric (default: uncoded's half-way)")
@@ -29,9 +31,11 @@ def report() -> None:
     csv, png = (arguments.folders[0] / f"comparison.{ending}" for ending in ("csv", "png"))
     pd.DataFrame(rows).to_csv(csv, index=False)
     comparison_figure(runs, target, title, png)
+    for run in runs:
+        workers_figure(run, run.folder / "workers.png")
     console = Console(width=None if Console().is_terminal else 140)
     console.print(terminal_table(rows, title))
-    console.print(f"figure {png}\ntable  {csv}")
+    console.print(f"figure {png}\ntable  {csv}\nwho answered when: workers.png in every run directory")
 
 
 def main() -> None:

@@ -11,11 +11,12 @@ from erasurehead_jax.record import HISTORY, SUMMARY
 
 
 class Run(NamedTuple):
-    """One run directory: its label in tables and figures, summary.json and history.csv."""
+    """One run directory: its label in tables and figures, summary.json, history.csv and where they lie."""
 
     label: str
     summary: dict[str, Any]
     history: pd.DataFrame
+    folder: Path
 
     @property
     def metric(self) -> str:
@@ -44,7 +45,7 @@ def load_runs(folders: list[Path]) -> list[Run]:
         for scheme, folder in zip(schemes, found, strict=True)
     ]
     histories = [pd.read_csv(folder / HISTORY) for folder in found]
-    runs = [Run(*parts) for parts in zip(labels, summaries, histories, strict=True) if parts[1]["rounds"]]
+    runs = [Run(*parts) for parts in zip(labels, summaries, histories, found, strict=True) if parts[1]["rounds"]]
     kinds = {(run.summary["data"], run.metric) for run in runs}
     if len(kinds) != 1:
         raise ConfigError(f"report: runs must share their data and metric, found {sorted(kinds) or 'no rounds at all'}")
