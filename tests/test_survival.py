@@ -59,7 +59,8 @@ def check_killed(run: Finished, lost: list[int], expected: Finished | None) -> N
     assert [row["worker"] for row in run.summary["lost_workers"]] == lost
     assert all(f"worker {worker} is lost" in run.err for worker in lost)
     history = run.history
-    assert history["round"].tolist() == list(range(60)) and history["lost"].iloc[-1] == len(lost)
+    assert history["round"].tolist() == list(range(60))
+    assert history["lost"].tolist()[-1] == len(lost)
     assert ranks_of(run.run_dir) == {}
     if expected:
         np.testing.assert_allclose(history["train_loss"], expected.history["train_loss"], rtol=1e-10)
@@ -85,8 +86,8 @@ def test_without_a_whole_group_the_run_stops_and_can_be_resumed(tmp_path: Path, 
     history, lost = finished.history, finished.summary["lost_workers"]
     assert history["round"].tolist() == list(range(60))
     assert [set(GROUPS[1]), set(GROUPS[0])] == [{row["worker"] for row in part} for part in (lost[:3], lost[3:])]
-    assert history["exact"][:rounds].min() == 1
-    assert history["decode_error"].iloc[-1] == 3
+    assert set(history["exact"].tolist()[:rounds]) == {1}
+    assert history["decode_error"].tolist()[-1] == 3
     np.testing.assert_allclose(history["train_loss"][:rounds], undisturbed.history["train_loss"][:rounds], rtol=1e-10)
     assert max(finished.summary["telemetry"]["blocks"]["longest_gap"]) >= 60 - rounds - 20
 
@@ -107,7 +108,9 @@ def test_frozen_workers_delay_neither_a_round_nor_the_end(tmp_path: Path):
     assert "worker 5 is suspect: no sign of life for 0.1 s" in finished.err and "worker 0 is back" in finished.err
     assert "workers [0, 5] hang: they are killed" in finished.err
     assert finished.summary["lost_workers"] == []
-    assert finished.history["round_s"].max() < 5  # not a matter of speed: a round that waited would never have ended
+    assert (
+        max(finished.history["round_s"].tolist()) < 5
+    )  # not a matter of speed: a round that waited would never have ended
 
 
 def test_a_worker_that_dies_before_the_first_round(tmp_path: Path):
@@ -208,7 +211,7 @@ def test_nan_is_an_erasure(tmp_path: Path, undisturbed: Finished):
     np.testing.assert_allclose(run.history["train_loss"], undisturbed.history["train_loss"], rtol=1e-10)
     assert run.err.count("worker 2: an answer in round") == 1
     faulty = run.summary["telemetry"]["workers"]["faulty"]
-    assert faulty[2] == run.summary["faulty_answers"] == int(run.history["faulty"].sum()) > 0
+    assert faulty[2] == run.summary["faulty_answers"] == sum(run.history["faulty"].tolist()) > 0
     assert sum(faulty) == faulty[2]
     assert run.summary["telemetry"]["workers"]["used"][2] == 0
 

@@ -102,7 +102,7 @@ def _wait(ranks: subprocess.Popen, run_dir: Path, watch: Callable[[], None], ask
             return  # nothing to keep
         connected = connected or CONNECTED.encode() in log.read_bytes()[began:]
         here = 0 if connected else _children(ranks.pid)
-        if starting and (here < most and not connected or time.monotonic() > ready_s):
+        if starting and ((here < most and not connected) or time.monotonic() > ready_s):
             (run_dir / ERROR).write_text("a rank died, or hangs, while the job was starting\n")
             return
         most = max(most, here)

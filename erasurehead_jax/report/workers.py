@@ -1,4 +1,4 @@
-"""The stragglers of one run as a figure: when each worker answered, how often it was used, which blocks went unlearnt."""
+"""The stragglers of one run as a figure: who answered when, how often it was used, which blocks went unlearnt."""
 
 from pathlib import Path
 
