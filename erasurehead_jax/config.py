@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +34,10 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         refuse(error)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         refuse(ConfigError(f"{error.filename}: {error.strerror}; choose another folder (hydra.run.dir=...)"))
+    except ValueError as error:
+        if not _raised_by_hydra(error):
+            raise
+        refuse(ConfigError(f"{' '.join(sys.argv[1:])}: {error}"))
     except Stopped as error:
         print(f"stopped: {error}", file=sys.stderr)
         sys.exit(error.status)
@@ -40,6 +45,12 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(OK)
+
+
+def _raised_by_hydra(error: Exception) -> bool:
+    """Some of its refusals of a command line are plain ValueErrors."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__")).startswith("hydra.")
 
 
 def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, Any]:

@@ -16,6 +16,15 @@ from erasurehead_jax.errors import ConfigError, require_number, require_whole
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.seeds import run_keys
+from erasurehead_jax.tracking import AbstractTracking
+
+KINDS = {
+    "scheme": Scheme,
+    "delay": AbstractDelay,
+    "objective": AbstractObjective,
+    "data": Dataset,
+    "tracking": AbstractTracking,
+}
 
 
 class Job(NamedTuple):
@@ -51,9 +60,12 @@ class Job(NamedTuple):
 def build(config: dict[str, Any]) -> Job:
     """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule."""
     check_numbers(config)
+    for group in ("cluster", "checkpoint"):
+        if not isinstance(config[group], dict):
+            raise ConfigError(f"{group}={config[group]}: must be a group of settings")
     require_whole("cluster.chunk_rows", config["cluster"]["chunk_rows"], 1)
     for name in ("startup_s", "heartbeat_s", "shutdown_s"):
-        require_number(f"cluster.{name}", config["cluster"][name], above=0)
+        require_number(f"cluster.{name}", config["cluster"][name], above=0.0)
     for name in ("every", "keep"):
         require_whole(f"checkpoint.{name}", config["checkpoint"][name], 1)
     jax.config.update("jax_enable_x64", config["x64"])
@@ -93,7 +105,7 @@ def make_optimizer(config: dict[str, Any]) -> Partial:
 
     Not part of a Job: workers need no optimiser, and optax is slow to import.
     """
-    made = instantiate("optimizer", {"optimizer": config["optimizer"] | {"_partial_": True}})
+    made = instantiate("optimizer", {"optimizer": (config["optimizer"] or {}) | {"_partial_": True}})
     optimizer = Partial(made.func, *made.args, **made.keywords)
     try:
         optimizer()
@@ -103,9 +115,12 @@ def make_optimizer(config: dict[str, Any]) -> Partial:
 
 
 def instantiate(group: str, config: dict[str, Any]) -> Any:
-    """The object of one config group. Raises ConfigError where its constructor does, or if its arguments do not fit."""
+    """The object of one config group. Raises ConfigError where its constructor does, or if it is of another kind."""
+    settings = config[group]
+    if not isinstance(settings, dict) or "_target_" not in settings:
+        raise ConfigError(f"{group}={settings}: must be a group of settings with a _target_")
     try:
-        return hydra.utils.instantiate(config[group], _convert_="all")
+        made = hydra.utils.instantiate(settings, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
@@ -113,6 +128,9 @@ def instantiate(group: str, config: dict[str, Any]) -> Any:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise ConfigError(f"{group}: cannot be built from its settings ({reason})") from error
         raise
+    if not isinstance(made, kind := KINDS.get(group, object)):
+        raise ConfigError(f"{group}._target_={settings['_target_']}: makes no {kind.__name__}")
+    return made
 
 
 def check_numbers(config: dict[str, Any]) -> None:

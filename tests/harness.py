@@ -171,3 +171,18 @@ def train(folder: Path, *overrides: str, **env: str) -> Finished:
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr, run_dir)
+
+
+def train_many(cases: list[tuple[Path, list[str]]], **env: str) -> list[Finished]:
+    """Many commands that are refused before a rank starts, one after another: forks share one start of Python."""
+    done = subprocess.run(
+        [sys.executable, TESTS / "train_many.py"],
+        input=json.dumps([[str(folder), overrides] for folder, overrides in cases]),
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=2 * LIMIT_S,
+        check=True,
+    )
+    results = zip(cases, json.loads(done.stdout), strict=True)
+    return [Finished(*result, folder / "run") for (folder, _), result in results]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from harness import Finished, train
+from harness import Finished, train, train_many
 
 BAD = {
     "load=4": "load=4: must divide blocks=30",
@@ -35,6 +35,36 @@ BAD = {
     "data.rows=1": "data.rows=1: must be a whole number, at least 5",
     "cluster.chunk_rows=0": "cluster.chunk_rows=0: must be a whole number, at least 1",
     "cluster.mpirun=no-such-mpirun": "cluster.mpirun=no-such-mpirun: not found in",
+    "cluster.on_loss=hope": "cluster.on_loss=hope: must be one of stop, approximate",
+    "cluster.heartbeat_s=0": "cluster.heartbeat_s=0: must be a finite number, above 0",
+    "cluster.heartbeat_s=soon": "cluster.heartbeat_s=soon: must be a finite number, above 0",
+    "cluster.shutdown_s=-1": "cluster.shutdown_s=-1: must be a finite number, above 0",
+    "cluster.startup_s=null": "cluster.startup_s=None: must be a finite number, above 0",
+    "checkpoint.every=0": "checkpoint.every=0: must be a whole number, at least 1",
+    "checkpoint.keep=some": "checkpoint.keep=some: must be a whole number, at least 1",
+    "checkpoint=null": "checkpoint=None: must be",
+    "resume=no-such-folder": "no-such-folder: not a run directory",
+    "workers=[1,2]": "workers=[1, 2]: must be a whole number, at least 1",
+    "workers=null": "workers=None: must be a whole number, at least 1",
+    "load={a:1}": "load={'a': 1}: must be a whole number, at least 1",
+    "delay=exponential delay.mean_s=null": "delay.mean_s=None: must be a finite number, 0 or more",
+    "delay=exponential delay.mean_s=[1]": "delay.mean_s=[1]: must be a finite number, 0 or more",
+    "delay=slow_workers delay.slow=31": "delay.slow=31: must be a whole number between 0 and workers=30",
+    "delay=trace delay.path=nowhere.npz": "delay.path=nowhere.npz: cannot be read as a .npz recording",
+    "delay=trace": "needs a value",
+    "l2=nan": "l2=nan: must be a finite number, 0 or more",
+    "late=null": "late=None: must be one of cancel, skip, wait",
+    "backend=quantum": "backend=quantum: must be mpi or simulate",
+    "backend=simulate late=never": "late=never: must be one of",
+    "optimizer=null": "optimizer",
+    "tracking=null": "tracking",
+    "scheme=null": "scheme",
+    "data=null": "data",
+    "delay=null": "delay",
+    "scheme.code._target_=erasurehead_jax.codes.Nothing": "scheme",
+    "delay._target_=builtins.dict": "delay",
+    "cluster.mpirun=null": "cluster.mpirun=None",
+    "workers=4294967296 blocks=4294967296": "workers=4294967296: must be below 2^32",
     "rouns=3": "Could not override 'rouns'",
     "workers": "workers",
 }
@@ -48,9 +78,22 @@ def refused(run: Finished) -> str:
     return lines[0]
 
 
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
+    """Of every bad command line."""
+    cases = [(tmp_path_factory.mktemp("bad"), overrides.split(" ")) for overrides in BAD]
+    return dict(zip(BAD, train_many(cases), strict=True))
+
+
 @pytest.mark.parametrize("overrides", BAD)
-def test_refusals(overrides: str, tmp_path: Path):
-    assert BAD[overrides] in refused(train(tmp_path, *overrides.split()))
+def test_refusals(overrides: str, refusals: dict[str, Finished]):
+    run = refusals[overrides]
+    assert BAD[overrides] in refused(run)
+    assert list(run.run_dir.parent.iterdir()) == []
+
+
+def test_refusals_of_the_real_command(tmp_path: Path):
+    assert BAD["load=4"] in refused(train(tmp_path, "load=4"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -115,7 +115,7 @@ def test_late_answers_are_counted_and_never_used():
     protocol.begin(1.0)
     decision = protocol.arrived([(0, 3), (0, 4), (0, 5)], 2.0)
     assert isinstance(decision, Wait)
-    assert protocol.late_answers == 3
+    assert protocol.late_answers.sum() == 3
     decision = protocol.arrived([(1, 3), (1, 4), (1, 5)], 3.0)
     assert isinstance(decision, Update)
     np.testing.assert_array_equal(decision.got, [False, False, False, True, True, True])
@@ -145,7 +145,7 @@ def test_wait_drains_everybody():
     assert isinstance(protocol.updated(1.0), Wait)
     assert isinstance(protocol.arrived([(0, 3), (0, 4)], 2.0), Wait)
     assert protocol.arrived([(0, 5)], 3.0) == Proceed()
-    assert protocol.late_answers == 3
+    assert protocol.late_answers.sum() == 3
 
 
 def test_draining_does_not_wait_for_the_lost():
@@ -180,6 +180,41 @@ def test_clock_rules_name_their_instant():
     assert isinstance(protocol.tick(6.0), Update)
 
 
+def test_what_cannot_be_used_is_an_erasure():
+    """Counted per worker; a good answer stays good, and an answer of no possible round is faulty too."""
+    protocol = Protocol(ALL["uncoded"], "cancel")
+    protocol.begin(0.0)
+    protocol.arrived([(0, 0)], 0.1)
+    for message in (0, 1, 1):
+        protocol.faulty(message, 0.2)
+    decision = protocol.arrived([(5, 2), (-1, 3), (0, 1), (0, 4), (0, 5)], 0.3)
+    assert protocol.faulty_answers.tolist() == [1, 2, 1, 1, 0, 0]
+    assert isinstance(decision, Fail) and decision.reason.endswith("(workers lost: none; faulty answers: 3)")
+
+
+def test_approximate_goes_on_with_what_is_left():
+    protocol = Protocol(ALL["uncoded"], "cancel", on_loss="approximate")
+    protocol.begin(0.0)
+    protocol.lost(2, 0.1)
+    assert isinstance(protocol.arrived([(0, m) for m in (0, 1, 3, 4)], 0.2), Wait)
+    decision = protocol.faulty(5, 0.3)
+    assert isinstance(decision, Update) and decision.got.tolist() == [True, True, False, True, True, False]
+    protocol.updated(0.3)
+    protocol.begin(1.0)
+    decisions = [protocol.lost(worker, 1.1) for worker in (0, 1, 2, 3, 4, 5)]
+    assert isinstance(decisions[-2], Wait) and isinstance(decisions[-1], Fail)
+    assert protocol.losses == [(2, 0), (0, 1), (1, 1), (3, 1), (4, 1), (5, 1)]
+
+
+def test_a_decided_round_stays_decided():
+    protocol = erasurehead_protocol()
+    protocol.begin(0.0)
+    decision = protocol.arrived([(0, 0), (0, 1), (0, 2)], 1.0)
+    assert protocol.lost(0, 1.0) is decision and protocol.arrived([(0, 3)], 1.0) is decision
+
+
 def test_unknown_policy():
+    with pytest.raises(ConfigError, match=r"cluster.on_loss=hope: must be one of stop, approximate"):
+        Protocol(Scheme(Uncoded(2, 2), Decodable(), ByCode()), "skip", "hope")
     with pytest.raises(ConfigError, match="late=queue: must be one of cancel, skip, wait"):
         Protocol(Scheme(Uncoded(2, 2), Decodable(), ByCode()), "queue")

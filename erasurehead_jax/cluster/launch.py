@@ -26,6 +26,8 @@ def find_mpirun(named: str) -> str:
 
     Raises ConfigError if there is none.
     """
+    if not isinstance(named, str):
+        raise ConfigError(f"cluster.mpirun={named}: must be the name of a program")
     beside = str(Path(sys.executable).parent)
     found = shutil.which(named, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
     if found is None:
