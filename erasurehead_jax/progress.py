@@ -1,6 +1,7 @@
 """The progress bar: reads history.csv as it grows, so the training loop knows nothing of it."""
 
 import csv
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +20,7 @@ class RoundsBar:
         self._log, self._read = run_dir / LOG, (run_dir / LOG).stat().st_size if (run_dir / LOG).exists() else 0
         self._path, self._rounds, self._workers = run_dir / HISTORY, rounds, workers
         self._names: list[str] = []
-        self._offset = 0
+        self._file, self._offset = 0, 0
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -70,6 +71,8 @@ class RoundsBar:
     def _new_rows(self) -> list[list[str]]:
         try:
             with self._path.open(newline="") as file:
+                if (now := os.fstat(file.fileno()).st_ino) != self._file:  # rewritten: resumed, or with its metrics
+                    self._file, self._offset, self._names = now, 0, []
                 file.seek(self._offset)
                 text = file.read()
         except FileNotFoundError:
@@ -79,7 +82,7 @@ class RoundsBar:
         rows = list(csv.reader(whole.splitlines()))
         if rows and not self._names:
             self._names = rows.pop(0)
-        return [row for row in rows if len(row) == len(self._names)]  # the file is rewritten when metrics are filled in
+        return [row for row in rows if len(row) == len(self._names)]
 
 
 def summary_table(summary: dict, run_dir: Path) -> Table:

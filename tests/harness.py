@@ -185,4 +185,4 @@ def train_many(cases: list[tuple[Path, list[str]]], **env: str) -> list[Finished
         check=True,
     )
     results = zip(cases, json.loads(done.stdout), strict=True)
-    return [Finished(*result, folder / "run") for (folder, _), result in results]
+    return [Finished(status, out, err, folder / "run") for (folder, _), (status, out, err) in results]

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 from harness import Finished, Live, ranks_of
-from test_survival import SLEEPS, TWELVE, check_killed, kill_and_resume, killed_at_random, ordered, undisturbed, victims
+from test_survival import (
+    GROUPS,
+    SLEEPS,
+    TWELVE,
+    check_killed,
+    kill_and_resume,
+    killed_at_random,
+    ordered,
+    undisturbed,
+    victims,
+)
 
 pytestmark = [pytest.mark.mpi, pytest.mark.soak]
 __all__ = ["ordered", "undisturbed"]  # fixtures
@@ -47,7 +57,9 @@ def test_memory_and_open_files_stay_flat(tmp_path: Path):
             if at in kill_at:
                 run.send(kill_at[at], signal.SIGKILL)
                 alive.remove(kill_at[at])
-            frozen = rng.choice(alive)
+            frozen = rng.choice(
+                [j for group in GROUPS for j in group if j in alive and len(set(group) & set(alive)) > 1]
+            )
             run.send(frozen, signal.SIGSTOP)
         if frozen is not None:
             run.send(frozen, signal.SIGCONT)
