@@ -93,6 +93,8 @@ def read_history(run_dir: Path) -> Iterator[dict[str, Any]]:
     """The whole rows of history.csv in order, as numbers; what a row does not have yet is not in it."""
     with (run_dir / HISTORY).open(newline="") as file:
         for row in csv.DictReader(line for line in file if line.endswith("\n")):
+            if None in row:
+                raise ValueError(f"a row has {len(row[None])} cells too many")
             yield {name: _number(value) for name, value in row.items() if value}
 
 

@@ -54,6 +54,8 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
 def _saved(run_dir: Path) -> tuple[DictConfig, dict[str, str]]:
     try:
         saved = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+        if not isinstance(saved, DictConfig):
+            raise ValueError("config.yaml has no settings")
         choices = OmegaConf.load(run_dir / ".hydra" / "hydra.yaml").hydra.runtime.choices
         return saved, {str(group): str(choice) for group, choice in choices.items()}  # pyright: ignore
     except (OSError, ValueError, AttributeError, OmegaConfBaseException, YAMLError) as error:
