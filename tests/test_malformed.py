@@ -232,7 +232,7 @@ def test_checkpoints_are_exact_and_only_the_newest_are_kept(tmp_path: Path, name
     rows.close()
     path, snapshot, refused_ = newest(tmp_path, CONFIG, STATES[name], "auc", messages=3)
     assert path == folder / "round-0000000006.npz" and not refused_
-    assert same(snapshot, Snapshot(Progress(6, 1.5, 1.25, 0.1), STATES[name], COUNTS))
+    assert snapshot and same(snapshot, Snapshot(Progress(6, 1.5, 1.25, 0.1), STATES[name], COUNTS))
     assert not (folder / ITERATES).exists()
 
 

@@ -1,0 +1,73 @@
+"""Telemetry against hand computations and closed forms."""
+
+import numpy as np
+import pytest
+
+from erasurehead_jax import AnyOf, Count, Decodable, FractionalRepetition, Scheme, Uncoded
+from erasurehead_jax.decoding import ByCode
+from erasurehead_jax.telemetry import coverage, longest_gaps, recurrence, stragglers, telemetry, worker_times
+
+NAN = np.nan
+SCHEME = Scheme(FractionalRepetition(4, 4, 2), AnyOf((Decodable(), Count(2))), ByCode())
+
+
+def test_a_run_by_hand():
+    arrival_s = np.array([[1.0, NAN, 2.0, NAN], [1.0, NAN, NAN, NAN], [3.0, NAN, 2.0, NAN], [1.0, 4.0, NAN, NAN]])
+    told = telemetry(SCHEME, arrival_s)
+    assert told["workers"]["used"] == [4, 1, 2, 0]
+    held = [np.flatnonzero(SCHEME.code.holds[:, j]).tolist() for j in (0, 2)]
+    assert [told["blocks"]["covered"][i] for i in held[0]] == [4, 4]
+    assert [told["blocks"]["covered"][i] for i in held[1]] == [2, 2]
+    assert [told["blocks"]["longest_gap"][i] for i in held[1]] == [1, 1]
+
+
+def test_the_median_without_censoring_is_the_median():
+    arrival_s = np.random.default_rng(0).exponential(size=(101, 3))
+    told = telemetry(Scheme(Uncoded(3, 3), Decodable(), ByCode()), arrival_s)
+    assert told["workers"]["median_s"] == pytest.approx(np.median(arrival_s, axis=0).tolist())
+
+
+def test_an_unused_answer_would_have_come_after_the_round():
+    """Kaplan and Meier by hand: 1 of 4 by 1 s, one censored at 2 s, so 3/4 * 1/2 are later than 3 s."""
+    arrival_s = np.array([[1.0, 1.0], [NAN, 2.0], [3.0, 1.0], [4.0, 1.0]])
+    told = telemetry(Scheme(Uncoded(2, 2), Count(1), ByCode("covered")), arrival_s)
+    assert told["workers"]["median_s"] == [3.0, 1.0]
+    hardly = np.array([[1.0, 1.0], [NAN, 2.0], [NAN, 1.0], [NAN, 1.0]])
+    assert telemetry(Scheme(Uncoded(2, 2), Count(1), ByCode()), hardly)["workers"]["median_s"][0] is None
+    never = np.array([[NAN, 1.0]] * 3)
+    assert telemetry(Scheme(Uncoded(2, 2), Count(1), ByCode()), never)["workers"]["median_s"] == [None, 1.0]
+
+
+def test_a_worker_has_answered_with_its_last_message():
+    owner = np.array([0, 0, 1, 1])
+    times_s = worker_times(np.array([[1.0, 2.0, 3.0, NAN]]), owner)
+    np.testing.assert_array_equal(times_s, [[2.0, NAN]])
+
+
+def test_recurrence():
+    same = np.tile([True, False, False, False], (50, 1))
+    assert recurrence(same) == 1.0
+    rotating = np.random.default_rng(1).random((4000, 10)) < 0.3
+    assert abs(recurrence(rotating) or 1) < 0.02
+    assert recurrence(np.eye(4, dtype=bool)[np.arange(40) % 4]) == pytest.approx(-1 / 3)
+    assert recurrence(np.zeros((9, 3), bool)) is None and recurrence(np.ones((9, 3), bool)) is None
+    assert recurrence(same[:1]) is None
+
+
+def test_stragglers_are_unused_or_twice_as_late():
+    times_s = np.array([[1.0, 1.1, 2.5, NAN], [1.0, NAN, NAN, NAN]])
+    np.testing.assert_array_equal(stragglers(times_s), [[False, False, False, True], [False, True, True, True]])
+    np.testing.assert_array_equal(stragglers(np.array([[1.0, 1.0, 1.0, 2.5]])), [[False, False, False, True]])
+
+
+def test_gaps():
+    covered = np.array([[0, 1], [0, 1], [1, 0], [0, 0], [0, 0], [0, 1]], bool)
+    assert longest_gaps(covered).tolist() == [3, 3]
+    assert longest_gaps(np.ones((5, 2), bool)).tolist() == [0, 0]
+
+
+def test_no_rounds():
+    none = np.empty((0, 4))
+    assert coverage(SCHEME, ~np.isnan(none)).shape == (0, 4)
+    told = telemetry(SCHEME, none)
+    assert told["workers"] == {"used": [0] * 4, "median_s": [None] * 4} and told["straggler_recurrence"] is None
