@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -24,6 +24,17 @@ HISTORY, SUMMARY, ARRIVALS, MODEL, LOG, ERROR, OUTCOME, CHECKPOINT = (
     "outcome.json",
     "checkpoint",
 )
+
+ITERATES, ARRIVED = "iterates.bin", "arrivals.bin"  # in the folder of a run that may be resumed
+
+
+class Progress(NamedTuple):
+    """Where a run is: what a checkpoint keeps of the record, beside the files that the record itself writes."""
+
+    rounds: int
+    clock_s: float
+    recorded_s: float
+    eval_s: float
 
 
 def history_columns(metric: str) -> list[str]:

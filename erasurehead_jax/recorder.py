@@ -14,11 +14,21 @@ from jaxtyping import Float
 from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job
 from erasurehead_jax.metrics import BATCH, evaluator
-from erasurehead_jax.record import ARRIVALS, MODEL, SUMMARY, History, Vectors, write_arrays, write_json
+from erasurehead_jax.record import (
+    ARRIVALS,
+    ARRIVED,
+    ITERATES,
+    MODEL,
+    SUMMARY,
+    History,
+    Progress,
+    Vectors,
+    write_arrays,
+    write_json,
+)
 from erasurehead_jax.scheme import collect
 from erasurehead_jax.telemetry import telemetry
 
-ITERATES, ARRIVED = "iterates.bin", "arrivals.bin"  # in the folder of a run that may be resumed
 EXACT = 1e-9  # decode errors below this are rounding
 
 
@@ -38,15 +48,6 @@ class RoundRecord(NamedTuple):
     collected_s: float  # until the step was taken, before any draining: what the published code's clock shows
     arrival_s: Float[np.ndarray, " M"]  # seconds into the round, nan if not used
     x: Float[np.ndarray, " d"]  # the iterate after the round
-
-
-class Progress(NamedTuple):
-    """Where a run is: what a checkpoint keeps of the record, beside the files that the record itself writes."""
-
-    rounds: int
-    clock_s: float
-    recorded_s: float
-    eval_s: float
 
 
 class Recorder:

@@ -45,6 +45,7 @@ def lead_simulated(job: Job, spec: dict[str, Any], watch: Callable[[], None]) ->
             "startup_s": startup_s,
             "late_answers": {"cancel": 0, "wait": unused}.get(job.late),
             "cancelled": {"cancel": unused, "wait": 0}.get(job.late),
+            "faulty_answers": 0,
             "lost_workers": [],
         }
         summary = recorder.save(spec["choices"]["scheme"], more)

@@ -19,8 +19,7 @@ from erasurehead_jax import ConfigError
 from erasurehead_jax.cluster.checkpoint import Checkpoints, Snapshot, newest, read
 from erasurehead_jax.delays import Trace
 from erasurehead_jax.optimizers import agd, gd, nesterov
-from erasurehead_jax.record import History, Vectors, kept_rows, read_history
-from erasurehead_jax.recorder import ARRIVED, ITERATES, Progress
+from erasurehead_jax.record import ARRIVED, ITERATES, History, Progress, Vectors, kept_rows, read_history
 from erasurehead_jax.rounds import State, start
 
 ANYTHING = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

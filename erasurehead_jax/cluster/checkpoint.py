@@ -11,8 +11,7 @@ import jax
 import numpy as np
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.record import CHECKPOINT, kept_rows, replacing
-from erasurehead_jax.recorder import ARRIVED, ITERATES, Progress
+from erasurehead_jax.record import ARRIVED, CHECKPOINT, ITERATES, Progress, kept_rows, replacing
 from erasurehead_jax.rounds import State
 
 FORMAT = 1  # raise it when the arrays of a checkpoint change their meaning

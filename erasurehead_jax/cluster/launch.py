@@ -17,7 +17,7 @@ from erasurehead_jax.errors import FAILED, ConfigError
 from erasurehead_jax.record import ERROR, HISTORY, LOG, OUTCOME
 
 LOOK_EVERY_S = 0.2
-FOLLOW_S = 1.0  # from the master's end to mpirun's, unless a rank hangs
+FOLLOW_S = 3.0  # from the master's end, or a rank's failure, to mpirun's end
 GRACE_S = 8.0  # from SIGTERM to SIGKILL; prterun needs about 2 s to end its ranks
 
 
@@ -112,10 +112,16 @@ def _wait(ranks: subprocess.Popen, run_dir: Path, watch: Callable[[], None], ask
             ranks.send_signal(INTERRUPT)
             passed_on = True
         if over_s is None and ((run_dir / OUTCOME).exists() or (run_dir / ERROR).exists()):
-            over_s = time.monotonic()
-        if over_s is not None and time.monotonic() > over_s + FOLLOW_S:
+            over_s = time.monotonic() + (0 if _hangs(run_dir) else FOLLOW_S)
+        if over_s is not None and time.monotonic() > over_s:
             return
         time.sleep(LOOK_EVERY_S)
+
+
+def _hangs(run_dir: Path) -> bool:
+    """Has the master said that some worker will never end by itself?"""
+    outcome = run_dir / OUTCOME
+    return outcome.exists() and bool(json.loads(outcome.read_text())["hanging"])
 
 
 def _children(pid: int) -> int:

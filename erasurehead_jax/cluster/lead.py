@@ -62,7 +62,7 @@ def lead(job: Job, spec: dict[str, Any]) -> None:
         recorder.close()
     instantiate("tracking", config).report(run_dir, config, read_history(run_dir), summary)
     staying = master.staying(until_s)
-    write_json(run_dir / OUTCOME, ending._asdict())
+    write_json(run_dir / OUTCOME, ending._asdict() | {"hanging": staying})
     if not staying:
         master.release_workers()
         return

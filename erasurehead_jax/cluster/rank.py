@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from erasurehead_jax.errors import FAILED
+from erasurehead_jax.errors import FAILED, OK
 from erasurehead_jax.record import ERROR
 
 INTERRUPT = signal.SIGUSR2  # "end after this round": what the launcher makes of Ctrl-C; mpirun passes it to every rank
@@ -32,11 +32,13 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     spec = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    from erasurehead_jax.cluster import transport
+
     try:
         _run(spec)
+        transport.finalize()
+        os._exit(OK)
     except BaseException:
-        from erasurehead_jax.cluster import transport
-
         broken = isinstance(sys.exc_info()[1], transport.Broken) and transport.rank() > 0
         _keep_error(Path(spec["run_dir"]), "rank 0, the master, is lost\n" if broken else _traceback())
         os._exit(FAILED)

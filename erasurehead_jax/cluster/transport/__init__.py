@@ -10,7 +10,19 @@ fails with MPI_ERR_PROC_FAILED, once, and everything else goes on.
 """
 
 from erasurehead_jax.cluster.transport.master_end import Answer, Faulty, Lost, MasterEnd
-from erasurehead_jax.cluster.transport.wire import REHEARSAL, Broken, mpi_version, rank, size
+from erasurehead_jax.cluster.transport.wire import REHEARSAL, Broken, finalize, mpi_version, rank, size
 from erasurehead_jax.cluster.transport.worker_end import WorkerEnd
 
-__all__ = ["REHEARSAL", "Answer", "Broken", "Faulty", "Lost", "MasterEnd", "WorkerEnd", "mpi_version", "rank", "size"]
+__all__ = [
+    "REHEARSAL",
+    "Answer",
+    "Broken",
+    "Faulty",
+    "Lost",
+    "MasterEnd",
+    "WorkerEnd",
+    "finalize",
+    "mpi_version",
+    "rank",
+    "size",
+]

@@ -69,3 +69,8 @@ def size() -> int:
 def mpi_version() -> str:
     """The MPI library's name and version."""
     return MPI.Get_library_version().split(",")[0].strip("\0 ")
+
+
+def finalize() -> None:
+    """Ends MPI on this rank."""
+    MPI.Finalize()
