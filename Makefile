@@ -19,7 +19,7 @@ compare: $(READY)
 	$(BIN)/python -m erasurehead_jax.report outputs/compare
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 # Ranks killed, frozen and resumed at many random instants; ten thousand rounds. About 15 minutes.
 soak: $(READY)

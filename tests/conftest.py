@@ -1,6 +1,7 @@
 """Float64, two devices, repeatable Hypothesis examples without a time limit, and a header line that names JAX."""
 
 import jax
+import pytest
 from hypothesis import settings
 
 jax.config.update("jax_enable_x64", True)
@@ -11,3 +12,10 @@ settings.load_profile("repeatable")
 
 def pytest_report_header() -> str:
     return f"jax {jax.__version__} on {jax.default_backend()}, x64"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those with MPI ranks still take turns: each wants the whole machine."""
+    for item in items:
+        if item.get_closest_marker("mpi"):
+            item.add_marker(pytest.mark.xdist_group("mpi"))
