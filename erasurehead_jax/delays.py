@@ -97,7 +97,8 @@ class Trace(AbstractDelay):
 
     As they are: round t is the recording's round t, worker j its column j. With `resample`, a run draws its columns
     once (different ones while there are enough) and a recorded round for every round of its own, so that it may be
-    longer and wider than the recording; slow columns stay slow, and slow rounds are slow for all.
+    longer and wider than the recording; slow columns stay slow, and slow rounds are slow for all. Times are multiplied
+    by `scale`: a recording of minutes can be replayed in seconds.
 
     Rounds with a missing time are left out. Raises ConfigError if that is more than one in ten, or for a file that is
     no recording.
@@ -107,11 +108,12 @@ class Trace(AbstractDelay):
     path: str = eqx.field(static=True)
     resample: bool = eqx.field(static=True)
 
-    def __init__(self, path: str, resample: bool = False):
+    def __init__(self, path: str, resample: bool = False, scale: float = 1.0):
         if type(resample) is not bool:
             raise ConfigError(f"delay.resample={resample}: must be true or false")
+        require_number("delay.scale", scale, above=0.0)
         self.path, self.resample = path, resample
-        self.times_s = _read_times(path)
+        self.times_s = np.float32(scale) * _read_times(path)
 
     def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
         times_s = jnp.asarray(self.times_s, float)

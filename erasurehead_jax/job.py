@@ -44,6 +44,7 @@ class Job(NamedTuple):
     chunk_rows: int
     on_loss: str
     heartbeat_s: float
+    target: float | None
 
     @property
     def dtype(self) -> np.dtype:
@@ -60,6 +61,8 @@ class Job(NamedTuple):
 def build(config: dict[str, Any]) -> Job:
     """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule."""
     check_numbers(config)
+    if config["target"] is not None:
+        require_number("target", config["target"])
     for group in ("cluster", "checkpoint"):
         if not isinstance(config[group], dict):
             raise ConfigError(f"{group}={config[group]}: must be a group of settings")
@@ -90,6 +93,7 @@ def build(config: dict[str, Any]) -> Job:
         chunk_rows=config["cluster"]["chunk_rows"],
         on_loss=config["cluster"]["on_loss"],
         heartbeat_s=config["cluster"]["heartbeat_s"],
+        target=config["target"],
     )
 
 

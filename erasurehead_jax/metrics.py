@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.stats import rankdata
 
-from erasurehead_jax.data import Dataset
+from erasurehead_jax.data import Dataset, block_bounds
 from erasurehead_jax.objectives import AbstractObjective
 
 BATCH = 16  # iterates evaluated together: the minor axis of one gather
@@ -50,6 +50,15 @@ def evaluator(
         return metrics
 
     return evaluate
+
+
+def block_losses(
+    objective: AbstractObjective, dataset: Dataset, x: Float[np.ndarray, " d"], blocks: int
+) -> Float[np.ndarray, " n"]:
+    """Mean row loss of every block of training rows: a block that was not learnt from stands out."""
+    losses = np.asarray(jax.jit(objective.row_losses)(jnp.asarray(x), jax.tree.map(jnp.asarray, dataset.train)))
+    bounds = block_bounds(len(losses), blocks)
+    return np.add.reduceat(losses, bounds[:-1], dtype=np.float64) / np.diff(bounds)
 
 
 def _auc(target: Float[np.ndarray, " m"], z: Float[np.ndarray, "m models"]) -> Float[np.ndarray, " models"]:

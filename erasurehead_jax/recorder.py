@@ -1,5 +1,6 @@
 """What both backends leave behind: rounds as they come, metrics off the clock, and the summary at the end."""
 
+import json
 import platform
 import time
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from jaxtyping import Float
 
 from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job
-from erasurehead_jax.metrics import BATCH, evaluator
+from erasurehead_jax.metrics import BATCH, block_losses, evaluator
 from erasurehead_jax.record import (
     ARRIVALS,
     ARRIVED,
@@ -23,6 +24,7 @@ from erasurehead_jax.record import (
     History,
     Progress,
     Vectors,
+    read_history,
     write_arrays,
     write_json,
 )
@@ -125,7 +127,7 @@ class Recorder:
         self.eval_s += time.perf_counter() - began_s
 
     def save(self, scheme: str, more: dict[str, Any]) -> dict[str, Any]:
-        """Writes arrivals, model and summary, and returns the summary: what every run has, and `more`.
+        """Writes arrivals, model and summary, and returns the summary as it reads: what every run has, and `more`.
 
         Its `per_worker` lists join the telemetry.
         """
@@ -136,14 +138,24 @@ class Recorder:
         more = dict(more)
         told = telemetry(self._job.scheme, arrival_s)
         told["workers"] |= more.pop("per_worker", {})
+        told["blocks"]["train_loss"] = block_losses(self._job.objective, self._job.dataset, self._x, code.blocks)
         summary = self._summary(scheme) | more | {"telemetry": told}
         write_json(self._run_dir / SUMMARY, summary)
-        return summary
+        return json.loads((self._run_dir / SUMMARY).read_text())
 
     def close(self) -> None:
         """Closes the files."""
         for stream in (self.history, self._iterates, self._arrivals):
             stream.close()
+
+    def _time_to_target(self) -> float | None:
+        """On the clock, until the test metric first was as good as the target; None if it never was."""
+        metric, target = self.history.columns[-1], self._job.target
+        if target is None:
+            return None
+        good = lambda value: value >= target if metric == "test_auc" else value <= target
+        rows = (row for row in read_history(self._run_dir) if metric in row)
+        return next((row["clock_s"] for row in rows if good(row[metric])), None)
 
     def _evaluate(self, batches):
         if self._evaluator is None:
@@ -173,6 +185,8 @@ class Recorder:
             "overhead": self.clock_s / ideal_s if ideal_s else None,
             "recorded_s": self.recorded_s,
             "eval_s": self.eval_s,
+            "target": job.target,
+            "time_to_target_s": self._time_to_target(),
             "final": {name: self.history.last.get(name) for name in self.history.columns[-3:]},
             "versions": versions(),
         }

@@ -10,10 +10,10 @@ import numpy as np
 
 from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job, instantiate, make_optimizer
-from erasurehead_jax.record import read_history
 from erasurehead_jax.recorder import EXACT, Recorder, RoundRecord
 from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.simulate import Point, Simulation
+from erasurehead_jax.tracking import Finished
 
 
 def make_point(job: Job, config: dict[str, Any]) -> Point:
@@ -51,7 +51,7 @@ def lead_simulated(job: Job, spec: dict[str, Any], watch: Callable[[], None]) ->
         summary = recorder.save(spec["choices"]["scheme"], more)
     finally:
         recorder.close()
-    instantiate("tracking", config).report(run_dir, config, read_history(run_dir), summary)
+    instantiate("tracking", config).report(Finished(run_dir, config, spec["choices"], summary))
     if ended:
         raise ended
 

@@ -1,67 +1,170 @@
 """Where a run is reported besides its directory. Called on rank 0, after the clock has stopped."""
 
+import csv
+import fcntl
+import json
 import logging
 import netrc
 import os
 from abc import abstractmethod
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import numpy as np
+
+from erasurehead_jax.record import ARRIVALS, MODEL, read_history, replacing, write_json
 
 log = logging.getLogger(__name__)
+
+
+class Finished(NamedTuple):
+    """A run that is over: its directory is complete."""
+
+    run_dir: Path
+    config: dict[str, Any]
+    choices: dict[str, str]  # config group -> file
+    summary: dict[str, Any]
+
+    @property
+    def sweep(self) -> str | None:
+        """The multirun that the run belongs to."""
+        folder = self.run_dir.parent
+        return "/".join(folder.parts[-2:]) if (folder / "multirun.yaml").exists() else None
+
+    @property
+    def tags(self) -> list[str]:
+        """What was chosen, in words."""
+        groups = ("scheme", "data", "delay", "optimizer", "experiment")
+        chosen = [self.choices[group] for group in groups if self.choices.get(group) not in (None, "None", "null")]
+        return list(dict.fromkeys([*chosen, self.config["late"], self.config["backend"]]))
 
 
 class AbstractTracking(eqx.Module):
     """A place that takes a finished run."""
 
     @abstractmethod
-    def report(
-        self, run_dir: Path, config: dict[str, Any], rows: Iterable[dict[str, Any]], summary: dict[str, Any]
-    ) -> None:
-        """Sends the config, every column of history.csv and the summary."""
+    def report(self, run: Finished) -> None:
+        """Sends what the place has room for."""
 
 
 class NoTracking(AbstractTracking):
     """The run directory is enough."""
 
-    def report(
-        self, run_dir: Path, config: dict[str, Any], rows: Iterable[dict[str, Any]], summary: dict[str, Any]
-    ) -> None:
-        del run_dir, config, rows, summary
+    def report(self, run: Finished) -> None:
+        del run
+
+
+class Csv(AbstractTracking):
+    """A row for every run in one table, runs.csv beside the run directory; a resumed run replaces its row."""
+
+    file: str = "runs.csv"
+
+    def report(self, run: Finished) -> None:
+        path = run.run_dir.parent / self.file
+        numbers = {name: value for name, value in run.summary.items() if not isinstance(value, dict | list)}
+        row = {"run": run.run_dir.name} | numbers | run.summary["final"]
+        with (path.parent / f".{self.file}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a sweep may end together
+            rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
+            rows = [*(other for other in rows if other["run"] != row["run"]), row]
+            columns = dict.fromkeys(name for each in rows for name in each)
+            with replacing(path) as partial, partial.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(columns))
+                writer.writeheader()
+                writer.writerows(rows)
 
 
 class Wandb(AbstractTracking):
     """Weights & Biases; offline (in the run directory, for `wandb sync`) unless the user is logged in.
 
-    WANDB_MODE, WANDB_API_KEY and W&B's other variables mean what they always do. A failure to report is logged and
-    does not fail the run.
+    WANDB_MODE, WANDB_API_KEY and W&B's other variables mean what they always do. A resumed run goes on in the same W&B
+    run. A failure to report is logged and does not fail the run; the network is waited for `timeout_s` at most.
     """
 
     project: str = "erasurehead-jax"
+    timeout_s: float = 30.0
 
-    def report(
-        self, run_dir: Path, config: dict[str, Any], rows: Iterable[dict[str, Any]], summary: dict[str, Any]
-    ) -> None:
-        import wandb  # late: half a second to import
-
-        settings = wandb.Settings(console="off", silent=True, x_disable_stats=True, disable_git=True)
+    def report(self, run: Finished) -> None:
         try:
-            with wandb.init(
-                project=self.project,
-                dir=run_dir,
-                config=config,
-                name=run_dir.name,
-                mode=None if "WANDB_MODE" in os.environ or _logged_in() else "offline",
-                settings=settings,
-            ) as run:
-                run.define_metric("clock_s", summary="none")  # the summary has the whole loop's, not the last row's
-                for row in rows:
-                    run.log({name: value for name, value in row.items() if name != "round"}, step=row["round"])
-                run.summary.update(summary)
+            self._report(run)
         except Exception as error:  # a dashboard that is down must not cost the run its results
             log.warning("tracking=wandb: the run was not reported (%s: %s)", type(error).__name__, error)
+
+    def _report(self, run: Finished) -> None:
+        for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):  # nothing outside the run directory
+            os.environ.setdefault(name, str(run.run_dir / "wandb"))
+        (run.run_dir / "wandb").mkdir(exist_ok=True)
+        import wandb  # late: half a second to import
+
+        reported = run.run_dir / "wandb" / "reported.json"  # by what had happened before the run was resumed
+        before = json.loads(reported.read_text()) if reported.exists() else {"id": None, "rounds": 0}
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            x_disable_stats=True,
+            disable_git=True,
+            init_timeout=self.timeout_s,
+            finish_timeout=self.timeout_s,
+        )
+        with wandb.init(
+            project=self.project,
+            dir=run.run_dir,
+            config=run.config,
+            name=run.run_dir.name,
+            group=run.sweep,
+            job_type="train",
+            tags=run.tags,
+            id=before["id"],
+            resume="allow" if before["id"] else None,
+            mode=None if "WANDB_MODE" in os.environ or _logged_in() else "offline",
+            settings=settings,
+        ) as session:
+            _log(wandb, session, run, before["rounds"])
+            write_json(reported, {"id": session.id, "rounds": run.summary["rounds"]})
+
+
+def _log(wandb: Any, session: Any, run: Finished, first: int) -> None:
+    """The rounds from `first` on, and everything that there is once."""
+    metrics = ("train_loss", "test_loss", *(name for name in run.summary["final"] if name.startswith("test_")))
+    session.define_metric("round")
+    session.define_metric("clock_s", step_metric="round", summary="none")  # the summary has the whole loop's
+    for name in metrics:
+        session.define_metric(name, step_metric="clock_s")
+    for name in ("round_s", "waited", "exact", "decode_error", "grad_norm", "received_bytes", "lost", "faulty"):
+        session.define_metric(name, step_metric="round")
+    for row in read_history(run.run_dir):
+        if row["round"] >= first:
+            session.log(row, step=int(row["round"]))
+    session.summary.update(run.summary)
+    _log_once(wandb, session, run)
+
+
+def _log_once(wandb: Any, session: Any, run: Finished) -> None:
+    """Tables, histogram, picture and files."""
+    from erasurehead_jax.report.runs import load_runs  # late: pandas and matplotlib, off the clock
+    from erasurehead_jax.report.workers import workers_figure
+
+    told = run.summary["telemetry"]
+    with np.load(run.run_dir / ARRIVALS, allow_pickle=False) as file:
+        arrival_s = file["arrival_s"][np.isfinite(file["arrival_s"])]
+    once = {"workers": _table(wandb, "worker", told["workers"]), "blocks": _table(wandb, "block", told["blocks"])}
+    if len(arrival_s):
+        once["arrival_s"] = wandb.Histogram(arrival_s)
+    for finished in load_runs([run.run_dir])[0]:
+        picture = run.run_dir / "workers.png"
+        workers_figure(finished, picture)
+        once["stragglers"] = wandb.Image(str(picture))
+    session.log(once, step=max(run.summary["rounds"] - 1, 0))
+    for name, kind in ((MODEL, "model"), (ARRIVALS, "trace")):
+        artifact = wandb.Artifact(f"{session.id}-{kind}", type=kind)
+        artifact.add_file(str(run.run_dir / name))
+        session.log_artifact(artifact)
+
+
+def _table(wandb: Any, what: str, columns: dict[str, Any]) -> Any:
+    rows = [[i, *row] for i, row in enumerate(zip(*columns.values(), strict=True))]
+    return wandb.Table(columns=[what, *columns], data=rows)
 
 
 def _logged_in() -> bool:

@@ -1,6 +1,7 @@
 """Train: one run, or with -m several. `python -m erasurehead_jax.train scheme=erasurehead data=amazon ...`"""
 
 import json
+import math
 import os
 import platform
 import sys
@@ -17,7 +18,7 @@ from rich.console import Console
 from erasurehead_jax.cluster.checkpoint import written
 from erasurehead_jax.cluster.launch import find_mpirun, run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
-from erasurehead_jax.cluster.resume import resumed
+from erasurehead_jax.cluster.resume import AUTO, begun, is_done, resumed
 from erasurehead_jax.compiled import keep_compiled
 from erasurehead_jax.config import CONFIG_DIR, checked, run_command
 from erasurehead_jax.errors import FAILED, OK, ConfigError, Stopped
@@ -28,9 +29,16 @@ from erasurehead_jax.seeds import run_keys
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
-def train(cfg: DictConfig) -> None:
-    """One run: check everything, start the ranks or the simulation, show how it goes, print the result."""
-    if cfg.resume is not None:
+def train(cfg: DictConfig) -> float | None:
+    """One run: check everything, start the ranks or the simulation, show how it goes, print the result.
+
+    Returns what a sweeper minimizes: the time to the target (seconds; inf if not reached), None without a target.
+    """
+    here = Path(HydraConfig.get().runtime.output_dir)
+    if cfg.resume == AUTO and begun(here) and is_done(cfg, here):
+        Console().print(f"done already: {here}")
+        return _time_to_target(here)
+    if cfg.resume is not None and (cfg.resume != AUTO or begun(here)):
         run_dir, config, job, choices, checkpoint = resumed(cfg, check)
     else:
         run_dir, (config, job) = checked(cfg, check)
@@ -62,6 +70,14 @@ def train(cfg: DictConfig) -> None:
         sys.stderr.write(f"{told}\n")
         _point_to_checkpoint(run_dir)
         sys.exit(status)
+    return _time_to_target(run_dir)
+
+
+def _time_to_target(run_dir: Path) -> float | None:
+    summary = json.loads((run_dir / SUMMARY).read_text())
+    if summary["target"] is None:
+        return None
+    return math.inf if summary["time_to_target_s"] is None else summary["time_to_target_s"]
 
 
 def _point_to_checkpoint(run_dir: Path) -> None:

@@ -104,6 +104,7 @@ class Live:
 
     def __init__(self, folder: Path, *overrides: str, name: str = "run", before: tuple[str, ...] = ()):
         self.run_dir = folder / name
+        self._ranks: dict[int, int] = {}
         where = (
             () if any(override.startswith("resume=") for override in overrides) else (f"hydra.run.dir={self.run_dir}",)
         )
@@ -135,7 +136,9 @@ class Live:
 
     def send(self, worker: int, number: signal.Signals) -> None:
         """Sends a signal to a worker; -1 is the master."""
-        os.kill(ranks_of(self.run_dir)[worker + 1], number)
+        if worker + 1 not in self._ranks:  # looking for them takes as long as several rounds
+            self._ranks = ranks_of(self.run_dir)
+        os.kill(self._ranks[worker + 1], number)
 
     def finish(self) -> Finished:
         """Waits for the end."""

@@ -35,7 +35,7 @@ def killed_at_random(folder: Path, rng: random.Random, scheme: str, rounds: int 
     """A run whose workers are killed at random rounds, and whom it lost."""
     with Live(folder, *TWELVE, *SLEEPS, f"scheme={scheme}", f"rounds={rounds}") as run:
         lost = victims(rng, 6)
-        for at, worker in zip(sorted(rng.sample(range(rounds - 10), len(lost))), lost, strict=True):
+        for at, worker in zip(sorted(rng.sample(range(rounds - 20), len(lost))), lost, strict=True):
             run.wait_for_rows(at)
             run.send(worker, signal.SIGKILL)
         return run.finish(), lost

@@ -15,7 +15,7 @@ from erasurehead_jax.record import ARRIVED, CHECKPOINT, ITERATES, Progress, kept
 from erasurehead_jax.rounds import State
 
 FORMAT = 1  # raise it when the arrays of a checkpoint change their meaning
-FREE = ("rounds", "cluster", "checkpoint", "tracking", "resume")  # settings that a resumed run may change
+FREE = ("rounds", "cluster", "checkpoint", "tracking", "target", "resume")  # settings that a resumed run may change
 COUNTERS = ("late_answers", "faulty_answers", "suspected", "losses", "asked")
 
 

@@ -15,9 +15,10 @@ from erasurehead_jax.cluster.master import Master
 from erasurehead_jax.cluster.rank import INTERRUPT
 from erasurehead_jax.errors import ASKED, OK, Stopped
 from erasurehead_jax.job import Job, instantiate, make_optimizer
-from erasurehead_jax.record import OUTCOME, read_history, write_json
+from erasurehead_jax.record import OUTCOME, write_json
 from erasurehead_jax.recorder import Recorder, RoundRecord, versions
 from erasurehead_jax.rounds import iterate
+from erasurehead_jax.tracking import Finished
 
 ASKS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # "end after this round": the launcher's, and a scheduler's
 GOODBYE_SHARE = 0.5  # of shutdown_s; the rest is for ending a worker that hangs
@@ -60,7 +61,7 @@ def lead(job: Job, spec: dict[str, Any]) -> None:
         summary = recorder.save(spec["choices"]["scheme"], more)
     finally:
         recorder.close()
-    instantiate("tracking", config).report(run_dir, config, read_history(run_dir), summary)
+    instantiate("tracking", config).report(Finished(run_dir, config, spec["choices"], summary))
     staying = master.staying(until_s)
     write_json(run_dir / OUTCOME, ending._asdict() | {"hanging": staying})
     if not staying:

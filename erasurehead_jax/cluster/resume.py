@@ -1,9 +1,10 @@
-"""`train resume=DIR`: everything that a run needs to go on where its newest usable checkpoint has it."""
+"""`train resume=DIR|auto`: everything that a run needs to go on where its newest usable checkpoint has it."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 from hydra.core.hydra_config import HydraConfig
@@ -11,15 +12,32 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from erasurehead_jax.cluster.checkpoint import FREE, newest
+from erasurehead_jax.cluster.checkpoint import FREE, fingerprint, newest
 from erasurehead_jax.config import USER_ERRORS, refuse, remove_if_empty
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import Job, make_optimizer
-from erasurehead_jax.record import replacing
+from erasurehead_jax.record import SUMMARY, replacing
 from erasurehead_jax.rounds import start
 from erasurehead_jax.seeds import run_keys
 
 Check = Callable[[DictConfig], tuple[dict[str, Any], Job]]
+AUTO = "auto"
+
+
+def begun(run_dir: Path) -> bool:
+    """Is there a run in this directory, however far it has come?"""
+    return (run_dir / ".hydra" / "config.yaml").exists()
+
+
+def is_done(cfg: DictConfig, run_dir: Path) -> bool:
+    """Has the run in this directory had all its rounds? Refuses one with other settings: one line, status 2."""
+    try:
+        _require_same(_saved(run_dir)[0], cfg, run_dir)
+        return json.loads((run_dir / SUMMARY).read_text())["rounds"] >= cfg.rounds
+    except FileNotFoundError:
+        return False
+    except (*USER_ERRORS, ValueError, KeyError, TypeError) as error:
+        refuse(error if isinstance(error, USER_ERRORS) else ConfigError(f"{run_dir / SUMMARY}: is damaged ({error})"))
 
 
 def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, dict[str, str], Path | None]:
@@ -27,11 +45,17 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
 
     Says which checkpoints cannot be used. What the user can mend is one line and status 2.
     """
-    remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
-    run_dir = Path(str(cfg.resume)).expanduser().absolute()
+    output_dir = Path(HydraConfig.get().runtime.output_dir)
+    remove_if_empty(output_dir)
+    run_dir = output_dir if cfg.resume == AUTO else Path(str(cfg.resume)).expanduser().absolute()
     try:
         saved, choices = _saved(run_dir)
-        _override(saved, cfg, HydraConfig.get().overrides.task)
+        if cfg.resume == AUTO:
+            _require_same(saved, cfg, run_dir)
+            saved = cfg.copy()
+            saved.resume = None
+        else:
+            _override(saved, cfg, HydraConfig.get().overrides.task)
         config, job = check(saved)
         if config["backend"] != "mpi":
             raise ConfigError(f"resume={run_dir}: backend={config['backend']} keeps no checkpoints; run it again")
@@ -61,6 +85,16 @@ def _saved(run_dir: Path) -> tuple[DictConfig, dict[str, str]]:
     except (OSError, ValueError, AttributeError, OmegaConfBaseException, YAMLError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"resume={run_dir}: not a run directory ({told})") from None
+
+
+def _require_same(saved: DictConfig, cfg: DictConfig, run_dir: Path) -> None:
+    """Raises ConfigError if the run in the directory was asked for with other settings."""
+    here, there = (cast(dict[str, Any], OmegaConf.to_container(each, resolve=True)) for each in (cfg, saved))
+    if fingerprint(here) != fingerprint(there):
+        differing = [name for name in here if name not in FREE and here[name] != there.get(name)]
+        raise ConfigError(
+            f"resume=auto: {run_dir} holds a run with another {', '.join(differing)}; choose another hydra.run.dir"
+        )
 
 
 def _override(saved: DictConfig, cfg: DictConfig, overrides: Any) -> None:

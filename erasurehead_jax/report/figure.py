@@ -1,4 +1,4 @@
-"""The comparison as a figure: the metric against the clock, and the time a round takes."""
+"""A comparison as pictures: metric against clock, time of a round, speed-ups; and what was decoded from whom."""
 
 from pathlib import Path
 
@@ -7,43 +7,178 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
-from erasurehead_jax.report.runs import Run
+from erasurehead_jax.report.runs import Comparison, Contender
+from erasurehead_jax.report.table import Target, times_to
 
-# Legible without colour: every run has its own line style and marker.
+# Legible without colour: every contender has its own line style and marker, every bar its hatching.
 STYLES = [("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ("-", "v"), ("--", "P"), ("-.", "X"), (":", "*")]
+HATCHES = ["", "///", "\\\\\\", "xxx", "...", "ooo", "+++", "---"]
 AXIS_NAMES = {"train_loss": "mean training loss", "test_auc": "test AUC", "test_mse": "test mean squared error"}
+MOST_LINES = 8  # in one panel
+WIDE_RANGE = 4.0  # of clocks: beyond it their axis is logarithmic
 
 
-def comparison_figure(runs: list[Run], target: float, title: str, path: Path) -> None:
-    """Draws the runs into `path` (PNG, SVG or PDF by its ending)."""
-    figure, (against_clock, per_round) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for i, run in enumerate(runs):
-        line, marker = STYLES[i % len(STYLES)]
-        evaluated = run.history.dropna(subset=[run.metric])
-        clock_s, values = evaluated["clock_s"], evaluated[run.metric]
-        every = max(1, len(values) // 8)
-        against_clock.plot(clock_s, values, line, marker=marker, markevery=every, markersize=5, label=run.label)
-    against_clock.axhline(target, color="0.6", linewidth=0.8)
-    against_clock.annotate(
-        "target", (1, target), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.4", fontsize=8
+def comparison_figure(comparison: Comparison, targets: list[Target], stem: Path) -> list[Path]:
+    """The metric against the clock (a panel for every late policy), time of a round and speed-ups, as PNG and SVG."""
+    panels = _panels(comparison, targets[-1])
+    few = len(comparison.contenders)
+    figure, axes = plt.subplots(
+        1,
+        len(panels) + 2,
+        figsize=(5.2 * len(panels) + 8.2, max(4.2, 1.2 + 0.3 * few)),
+        width_ratios=[1.3] * len(panels) + [1, 1],
+        layout="constrained",
+        squeeze=False,
     )
-    against_clock.set(xlabel="training clock (s), all waiting included", ylabel=AXIS_NAMES[runs[0].metric])
-    against_clock.legend(frameon=False)
-    per_round.boxplot(
-        [1e3 * run.history["round_s"] for run in runs],
+    *against_clock, per_round, speed_ups = axes[0]
+    for panel, (late, shown) in zip(against_clock, panels, strict=True):
+        _against_clock(panel, comparison, shown, targets)
+        panel.set_title(f"late={late}" if len(panels) > 1 else "", fontsize=9)
+    _round_times(per_round, comparison)
+    _speed_ups(speed_ups, comparison, targets)
+    return _save(figure, comparison, stem)
+
+
+def answers_figure(comparison: Comparison, stem: Path) -> list[Path]:
+    """Decode errors, and in which share of the rounds each worker's answer was used, as PNG and SVG."""
+    contenders = comparison.contenders
+    figure, (errors, used) = plt.subplots(
+        1, 2, figsize=(13, 1.6 + 0.3 * len(contenders)), width_ratios=[1, 1.6], layout="constrained"
+    )
+    means = [np.mean([run.history["decode_error"].mean() for run in each.runs]) for each in contenders]
+    exact = [np.mean([run.history["exact"].mean() for run in each.runs]) for each in contenders]
+    rows = np.arange(len(contenders))
+    errors.barh(rows, means, color="0.6", hatch="///", edgecolor="black")
+    for row, mean, share in zip(rows, means, exact, strict=True):
+        errors.annotate(f" {mean:.2g}, exact in {share:.0%}", (mean, row), va="center", fontsize=8)
+    errors.set(xlabel="mean decode error ‖w - 1‖² of a round", xlim=(0, 1.6 * max([*means, 1e-9])))
+    errors.set_yticks(rows, [each.label for each in contenders], fontsize=8)
+    shares = [
+        np.mean([np.array(run.summary["telemetry"]["workers"]["used"]) / run.summary["rounds"] for run in each.runs], 0)
+        for each in contenders
+    ]
+    image = used.imshow(shares, aspect="auto", vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
+    figure.colorbar(image, ax=used, label="share of rounds")
+    used.set(xlabel="worker", title="How often each worker's answer was used")
+    used.title.set_fontsize(9)
+    used.set_yticks([])
+    errors.set_ylim(len(contenders) - 0.5, -0.5)
+    errors.spines[["top", "right"]].set_visible(False)
+    return _save(figure, comparison, stem)
+
+
+def _panels(comparison: Comparison, target: Target) -> list[tuple[str, list[Contender]]]:
+    """Late policy -> the baseline and the contenders with it; of too many, the soonest of every scheme and c."""
+    lates = sorted({contender.runs[0].summary["late"] for contender in comparison.contenders})
+    return [(late, _shown(comparison, target, late)) for late in lates]
+
+
+def _shown(comparison: Comparison, target: Target, late: str) -> list[Contender]:
+    base, *others = comparison.contenders
+    others = [each for each in others if each.runs[0].summary["late"] == late]
+    if len(others) >= MOST_LINES:
+        soonest: dict[tuple, Contender] = {}
+        for each in sorted(others, key=lambda each: np.median(times_to(target, comparison, each)[0])):
+            soonest.setdefault((each.runs[0].summary["scheme"], each.runs[0].summary["load"]), each)
+        others = [each for each in others if each in soonest.values()][: MOST_LINES - 1]
+    return [base, *others]
+
+
+def _against_clock(axes: Axes, comparison: Comparison, shown: list[Contender], targets: list[Target]) -> None:
+    """One line a contender, the run with the first seed; the others' lines are thin."""
+    ends = [run.summary["clock_s"] for each in shown for run in each.runs]
+    if max(ends) > WIDE_RANGE * min(ends):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    for each in shown:
+        line, marker = STYLES[comparison.contenders.index(each) % len(STYLES)]
+        colour = _colour(comparison, each)
+        for i, run in enumerate(each.runs):
+            known = np.isfinite(run.values)
+            clock_s, values = run.history["clock_s"].to_numpy()[known], run.values[known]
+            if i:
+                axes.plot(clock_s, values, line, color=colour, linewidth=0.6, alpha=0.5)
+            else:
+                every = max(1, len(values) // 8)
+                axes.plot(
+                    clock_s, values, line, color=colour, marker=marker, markevery=every, markersize=5, label=each.label
+                )
+    for target in targets:
+        value = target.of(comparison.first)
+        axes.axhline(value, color="0.6", linewidth=0.8)
+        axes.annotate(
+            target.words, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color="0.4", fontsize=7
+        )
+    axes.set(xlabel="training clock (s), all waiting included", ylabel=AXIS_NAMES[comparison.first.metric])
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _round_times(axes: Axes, comparison: Comparison) -> None:
+    round_ms = [1e3 * np.concatenate([run.history["round_s"] for run in each.runs]) for each in comparison.contenders]
+    axes.boxplot(
+        round_ms,
         orientation="horizontal",
-        tick_labels=[run.label for run in runs],
+        tick_labels=[each.label for each in comparison.contenders],
         whis=(5, 95),
         showmeans=True,
         medianprops={"color": "black"},
         meanprops={"marker": "D", "markerfacecolor": "black", "markeredgecolor": "black", "markersize": 4},
-        flierprops={"markersize": 3},
+        showfliers=False,
     )
-    per_round.invert_yaxis()
-    per_round.set(xlabel="time of a round (ms): median, quartiles, 5-95 %, mean (diamond)", xlim=(0, None))
-    for axes in (against_clock, per_round):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=140, metadata={"Title": title})
+    axes.tick_params("y", labelsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="time of a round (ms)\nmedian, quartiles, 5-95 %, mean (diamond)", xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _speed_ups(axes: Axes, comparison: Comparison, targets: list[Target]) -> None:
+    """Bars with the median over seeds, whiskers from the least to the most."""
+    height = 0.8 / len(targets)
+    for i, target in enumerate(targets):
+        for row, each in enumerate(comparison.contenders):
+            own_s, base_s = times_to(target, comparison, each)
+            with np.errstate(invalid="ignore"):
+                ratios = np.nan_to_num(base_s / own_s)
+            y, middle = row + (i - (len(targets) - 1) / 2) * height, float(np.median(ratios))
+            spread = [[middle - ratios.min()], [ratios.max() - middle]] if len(ratios) > 1 else None
+            axes.barh(
+                y,
+                middle,
+                height,
+                xerr=spread,
+                color=["0.85", "0.55"][i % 2],
+                hatch=HATCHES[i],
+                edgecolor="black",
+                linewidth=0.6,
+                error_kw={"linewidth": 0.8},
+                label=target.words if not row else None,
+            )
+            shown = f" {middle:.2g}" if middle else " not reached"
+            axes.annotate(shown, (max(middle, ratios.max()), y), va="center", fontsize=7)
+    axes.axvline(1, color="0.4", linewidth=0.8)
+    axes.set_yticks(range(len(comparison.contenders)), [""] * len(comparison.contenders))
+    axes.set_ylim(len(comparison.contenders) - 0.5, -0.5)
+    axes.set_xlabel(f"times as fast as {comparison.contenders[0].label}\nto the same {comparison.first.metric}")
+    axes.margins(x=0.15)
+    axes.legend(frameon=False, fontsize=7, loc="upper right")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _colour(comparison: Comparison, contender: Contender) -> str:
+    return f"C{comparison.contenders.index(contender) % 10}"
+
+
+def _save(figure: Figure, comparison: Comparison, stem: Path) -> list[Path]:
+    """PNG and SVG, which say what was run."""
+    figure.suptitle(comparison.told(), fontsize=8, wrap=True)
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
+    for path in paths:
+        figure.savefig(path, dpi=120, metadata={"Title": comparison.told()})
     plt.close(figure)
+    return paths

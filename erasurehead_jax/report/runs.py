@@ -1,64 +1,218 @@
-"""Run directories read back."""
+"""Run directories read back, and which of them can be compared."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import yaml
+from jaxtyping import Float
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.record import HISTORY, SUMMARY
+from erasurehead_jax.record import HISTORY, SUMMARY, history_columns
+
+CIRCUMSTANCES = ("data", "objective", "delay", "workers")  # alike in a comparison
+CHOSEN = ("scheme", "optimizer", "l2", "init", "x64", "compute_s", "overhead_s")  # told in the label where they differ
+IN_LABEL = ("load", "wait_for", "blocks", "workers")  # of the scheme: always told
 
 
-class Run(NamedTuple):
-    """One run directory: its label in tables and figures, summary.json, history.csv and where they lie."""
+class Run:
+    """One finished run directory: its settings, summary.json and history.csv."""
 
-    label: str
-    summary: dict[str, Any]
-    history: pd.DataFrame
-    folder: Path
+    def __init__(self, folder: Path, config: dict[str, Any], summary: dict[str, Any], history: pd.DataFrame):
+        self.folder, self.config, self.summary, self.history = folder, config, summary, history
 
     @property
     def metric(self) -> str:
         """test_auc or test_mse."""
         return str(self.history.columns[-1])
 
+    @property
+    def label(self) -> str:
+        """Scheme, c, r and late, where they say something."""
+        told = self.summary
+        parts = [str(told["scheme"])]
+        if told["code"] != "Uncoded":
+            parts.append(f"c={told['load']}")
+        if told["wait_for"] < told["workers"]:
+            parts.append(f"r={told['wait_for']}")
+        if told["late"] != "cancel":
+            parts.append(f"late={told['late']}")
+        if told.get("backend") == "simulate":
+            parts.append("(simulated)")
+        return " ".join(parts)
+
+    @property
+    def values(self) -> Float[np.ndarray, " T"]:
+        """The test metric, nan where it was not evaluated."""
+        return self.history[self.metric].to_numpy(float)
+
     def time_to(self, target: float) -> float:
-        """Seconds on the clock until the metric first is at least as good as the target; nan if it never is."""
-        values = self.history[self.metric].to_numpy()
-        reached = values >= target if self.metric == "test_auc" else values <= target
-        return float(self.history["clock_s"].to_numpy()[reached.argmax()]) if reached.any() else float("nan")
+        """Seconds on the clock until the metric first is at least as good as the target; inf if it never is."""
+        reached = self.values >= target if self.metric == "test_auc" else self.values <= target
+        return float(self.history["clock_s"].to_numpy()[reached.argmax()]) if reached.any() else float("inf")
 
 
-def load_runs(folders: list[Path]) -> list[Run]:
-    """All finished runs in and below these folders, in the order of their names.
+class Contender(NamedTuple):
+    """The same run with several seeds."""
 
-    Raises ConfigError if there is none.
-    """
-    found = sorted({path.parent for folder in folders for path in folder.rglob(SUMMARY)})
-    if not found:
-        raise ConfigError(f"report of {', '.join(map(str, folders))}: no finished run ({SUMMARY}) in or below")
-    summaries = [json.loads((folder / SUMMARY).read_text()) for folder in found]
-    schemes = [summary["scheme"] for summary in summaries]
-    labels = [
-        scheme if schemes.count(scheme) == 1 else f"{scheme} ({folder.name})"
-        for scheme, folder in zip(schemes, found, strict=True)
+    label: str
+    runs: list[Run]
+
+
+class Comparison(NamedTuple):
+    """Contenders that met the same data, delays and optimizer. The first is what the others are measured against."""
+
+    name: str
+    contenders: list[Contender]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All of them."""
+        return [run for contender in self.contenders for run in contender.runs]
+
+    @property
+    def first(self) -> Run:
+        """A run of the first contender."""
+        return self.contenders[0].runs[0]
+
+    def told(self) -> str:
+        """What was run, in a line."""
+        config, summary = self.first.config, self.first.summary
+        optimizers = sorted({_described(run.config["optimizer"]) for run in self.runs})
+        seeds = sorted({run.summary["seed"] for run in self.runs})
+        return (
+            f"{summary['data']} ({summary['train_rows']} training rows, {summary['features']} columns), "
+            f"{summary['workers']} workers, delay {_described(config['delay'])}, {' | '.join(optimizers)}, "
+            f"seeds {_listed(seeds)}"
+        )
+
+    def base(self, seed: int) -> Run:
+        """What the runs with this seed are measured against."""
+        return next((run for run in self.contenders[0].runs if run.summary["seed"] == seed), self.first)
+
+
+def run_folders(folders: Iterable[Path]) -> list[Path]:
+    """Every directory in and below these that a run or a what-if has begun to fill, in the order of their names."""
+    begun = {path.parent.parent for folder in folders for path in folder.rglob(".hydra/config.yaml")}
+    return sorted(begun | {path.parent for folder in folders for path in folder.rglob(SUMMARY)})
+
+
+def load_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """The finished runs among these directories, and a line for each of the others that says why it is left out."""
+    runs, skipped = [], []
+    for folder in folders:
+        try:
+            runs.append(_load(folder))
+        except ConfigError as error:
+            skipped.append(f"skipped {folder}: {error}")
+    return runs, skipped
+
+
+def is_whatif(folder: Path) -> bool:
+    """Does the directory hold a finished what-if?"""
+    return (folder / SUMMARY).exists() and ((folder / "timing.csv").exists() or (folder / "frontier.csv").exists())
+
+
+def compare(runs: list[Run]) -> list[Comparison]:
+    """Runs under the same circumstances together; uncoded, where there is one, first."""
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        key = json.dumps([run.metric, {name: run.config.get(name) for name in CIRCUMSTANCES}], sort_keys=True)
+        alike.setdefault(key, []).append(run)
+    names = _names(list(alike.values()))
+    return [Comparison(name, _contenders(some)) for name, some in zip(names, alike.values(), strict=True)]
+
+
+def _load(folder: Path) -> Run:
+    """Raises ConfigError for a run that is unfinished or damaged."""
+    if not (folder / SUMMARY).exists():
+        raise ConfigError(f"unfinished, it has no {SUMMARY}")
+    try:
+        summary = json.loads((folder / SUMMARY).read_text())
+        config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
+        history = pd.read_csv(folder / HISTORY)
+        if not isinstance(config, dict) or [*history.columns[:-1]] != history_columns("")[:-1]:
+            raise ValueError("its columns or settings are not those of a run")
+        if len(history) != summary["rounds"]:
+            raise ValueError(f"{HISTORY} has {len(history)} rounds, {SUMMARY} says {summary['rounds']}")
+        run = Run(folder, config, summary, history)
+        if not len(history) or not np.isfinite(run.values).any():
+            raise ConfigError("no round was evaluated")
+        needed = ("scheme", "code", "load", "wait_for", "workers", "late", "seed", "data", "telemetry", "ideal_s")
+        if missing := [name for name in needed if name not in summary]:
+            raise ValueError(f"{SUMMARY} has no {missing[0]}")
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, pd.errors.ParserError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"damaged, {' '.join(str(error).split())}") from error
+    return run
+
+
+def _contenders(runs: list[Run]) -> list[Contender]:
+    alike: dict[str, list[Run]] = {}
+    for run, told in zip(runs, _differences(runs), strict=True):
+        alike.setdefault(" ".join([run.label, *told]), []).append(run)
+    found = []
+    for label, some in alike.items():
+        if len({run.summary["seed"] for run in some}) == len(some):
+            found.append(Contender(label, some))
+        else:  # told apart by their directories only
+            found += [Contender(f"{label} ({run.folder.name})", [run]) for run in some]
+    return sorted(found, key=lambda contender: _place(contender.runs[0]))
+
+
+def _place(run: Run) -> tuple[int, int, int, str]:
+    """In the order of the paper, then by load, r and late."""
+    order, told = ("uncoded", "egc", "erasurehead", "ignore_stragglers"), run.summary
+    first = order.index(told["scheme"]) if told["scheme"] in order else len(order)
+    return first, told["load"], told["wait_for"], told["late"]
+
+
+def _differences(runs: list[Run]) -> list[list[str]]:
+    """For every run, the settings in which runs of its scheme differ and that its label does not have yet."""
+    settings = [_flat({name: run.config.get(name) for name in CHOSEN}) for run in runs]
+    seen: dict[tuple[str, str], set[str]] = {}
+    for run, values in zip(runs, settings, strict=True):
+        for name, value in values.items():
+            seen.setdefault((run.summary["scheme"], name), set()).add(str(value))
+    return [
+        [
+            f"{name.rpartition('.')[2].strip('_')}={value}"
+            for name, value in values.items()
+            if len(seen[run.summary["scheme"], name]) > 1 and name.rpartition(".")[2] not in IN_LABEL
+        ]
+        for run, values in zip(runs, settings, strict=True)
     ]
-    histories = [pd.read_csv(folder / HISTORY) for folder in found]
-    runs = [Run(*parts) for parts in zip(labels, summaries, histories, found, strict=True) if parts[1]["rounds"]]
-    kinds = {(run.summary["data"], run.metric) for run in runs}
-    if len(kinds) != 1:
-        raise ConfigError(f"report: runs must share their data and metric, found {sorted(kinds) or 'no rounds at all'}")
-    return runs
 
 
-def baseline(runs: list[Run]) -> Run:
-    """What speed-ups are measured against: the first uncoded run, else the first run."""
-    return next((run for run in runs if run.summary["scheme"] == "uncoded"), runs[0])
+def _flat(settings: Any, name: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    inside = (
+        settings.items() if isinstance(settings, dict) else enumerate(settings) if isinstance(settings, list) else []
+    )
+    nested = [_flat(value, f"{name}.{key}" if name else str(key)) for key, value in inside]
+    return {key: value for part in nested for key, value in part.items()} if nested else {name: settings}
 
 
-def half_way_target(runs: list[Run]) -> float:
-    """The metric that the baseline has half-way through its rounds: a target that every sound scheme can reach."""
-    run = baseline(runs)
-    values = run.history[run.metric].dropna().to_numpy()
-    return float(values[(len(values) - 1) // 2])
+def _names(groups: list[list[Run]]) -> Iterator[str]:
+    """data-delay, with a number where that is not enough."""
+    given: dict[str, int] = {}
+    for some in groups:
+        delay = some[0].config["delay"]["_target_"].rpartition(".")[2]
+        name = f"{some[0].summary['data']}-{delay}".lower()
+        given[name] = given.get(name, 0) + 1
+        yield name if given[name] == 1 else f"{name}-{given[name]}"
+
+
+def _described(settings: dict[str, Any]) -> str:
+    """A config group in words: the last part of its target, and its numbers."""
+    shown = {name: Path(value).name if name == "path" else value for name, value in settings.items() if name[0] != "_"}
+    inside = ", ".join(f"{name}={value}" for name, value in shown.items())
+    return settings["_target_"].rpartition(".")[2] + (f" ({inside})" if inside else "")
+
+
+def _listed(values: list[Any]) -> str:
+    return ", ".join(map(str, values)) if len(values) < 6 else f"{values[0]} to {values[-1]} ({len(values)})"

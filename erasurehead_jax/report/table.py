@@ -1,61 +1,104 @@
 """The comparison as a table: terminal, CSV and Markdown from the same rows."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from rich.table import Table
 
-from erasurehead_jax.report.runs import Run, baseline
+from erasurehead_jax.report.runs import Comparison, Contender, Run
 
 
-def comparison(runs: list[Run], target: float) -> list[dict[str, Any]]:
-    """One row a run. Speed-up is the baseline's time to the target over the run's own; times in seconds."""
-    reference_s = baseline(runs).time_to(target)
-    rows = []
-    for run in runs:
-        to_target_s = run.time_to(target)
-        rows.append(
-            {
-                "scheme": run.label,
-                "load": run.summary["load"],
-                "wait_for": run.summary["wait_for"],
-                "rounds": run.summary["rounds"],
-                "clock_s": run.summary["clock_s"],
-                "ideal_s": run.summary["ideal_s"],
-                "round_ms": 1e3 * run.summary["clock_s"] / run.summary["rounds"],
-                "to_target_s": to_target_s,
-                run.metric: run.summary["final"][run.metric],
-                "speed_up": reference_s / to_target_s,
-            }
-        )
-    return rows
+class Target(NamedTuple):
+    """A value of the test metric to get to: the same for all, or what the first contender had with the same seed."""
+
+    name: str  # in column names
+    words: str
+    value: float | None = None  # None: the first contender's
+    share: float = 1.0  # of its rounds
+
+    def of(self, base: Run) -> float:
+        """The value for runs that are measured against this one."""
+        if self.value is not None:
+            return self.value
+        known = base.values[np.isfinite(base.values)]
+        return float(known[math.ceil(self.share * len(known)) - 1])
+
+
+def default_targets(comparison: Comparison) -> list[Target]:
+    """What the first contender has half-way, which every sound scheme reaches, and at its end."""
+    label = comparison.contenders[0].label
+    return [Target("half", f"{label} half-way", share=0.5), Target("last", f"{label} at its end")]
+
+
+def times_to(target: Target, comparison: Comparison, contender: Contender) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds to the target of every run, and of the run that it is measured against; inf where it is not reached."""
+    bases = [comparison.base(run.summary["seed"]) for run in contender.runs]
+    own = [run.time_to(target.of(base)) for run, base in zip(contender.runs, bases, strict=True)]
+    return np.array(own), np.array([base.time_to(target.of(base)) for base in bases])
+
+
+def table_rows(comparison: Comparison, targets: list[Target]) -> list[dict[str, Any]]:
+    """One row a contender, medians over its seeds; seconds, but for round_ms. Speed-ups are those of equal seeds."""
+    return [_row(comparison, contender, targets) for contender in comparison.contenders]
+
+
+def _row(comparison: Comparison, contender: Contender, targets: list[Target]) -> dict[str, Any]:
+    runs = contender.runs
+    median = lambda name: float(np.median([run.summary[name] for run in runs]))
+    row: dict[str, Any] = {
+        "scheme": contender.label,
+        "runs": len(runs),
+        "rounds": int(median("rounds")),
+        "clock_s": median("clock_s"),
+        "ideal_s": median("ideal_s"),
+        "round_ms": float(np.median([1e3 * run.summary["clock_s"] / run.summary["rounds"] for run in runs])),
+    }
+    for target in targets:
+        own_s, base_s = times_to(target, comparison, contender)
+        with np.errstate(invalid="ignore"):
+            row |= {f"{target.name}_s": float(np.median(own_s)), f"{target.name}_x": float(np.median(base_s / own_s))}
+    row["decode_error"] = float(np.mean([run.history["decode_error"].mean() for run in runs]))
+    row[comparison.first.metric] = float(np.median([run.summary["final"][comparison.first.metric] for run in runs]))
+    return row
 
 
 def terminal_table(rows: list[dict[str, Any]], title: str) -> Table:
     """The rows for a terminal."""
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
-        table.add_column(_HEADINGS.get(name, name), justify="left" if name == "scheme" else "right", no_wrap=True)
+        table.add_column(heading(name), justify="left" if name == "scheme" else "right", no_wrap=name == "scheme")
     for row in rows:
-        table.add_row(*(_cell(name, value) for name, value in row.items()))
+        table.add_row(*(cell(name, value) for name, value in row.items()))
     return table
 
 
-_HEADINGS = {
-    "wait_for": "wait for",
-    "clock_s": "clock s",
-    "ideal_s": "ideal s",
-    "round_ms": "ms/round",
-    "to_target_s": "to target s",
-    "speed_up": "speed-up",
-}
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown."""
+    lines = ["| " + " | ".join(map(heading, rows[0])) + " |"]
+    lines.append("|" + "|".join("---" if name == "scheme" else "--:" for name in rows[0]) + "|")
+    lines += ["| " + " | ".join(cell(name, value) for name, value in row.items()) + " |" for row in rows]
+    return "\n".join(lines)
 
 
-def _cell(name: str, value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "not reached" if name == "to_target_s" else "-"
-    if name == "speed_up":
-        return f"{value:.2f} x"
+_HEADINGS = {"clock_s": "clock s", "ideal_s": "ideal s", "round_ms": "ms/round", "decode_error": "decode error"}
+
+
+def heading(name: str) -> str:
+    """A column's name for people."""
+    if name.endswith("_x"):
+        return "speed-up"
+    if name.endswith("_s") and name not in _HEADINGS:
+        return f"to {name[:-2]} s"
+    return _HEADINGS.get(name, name)
+
+
+def cell(name: str, value: Any) -> str:
+    """A value for people."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "not reached" if name.endswith("_s") else "-"
+    if name.endswith("_x"):
+        return f"{value:.2f} x" if value else "-"
     if isinstance(value, float):
         return f"{value:.4f}" if name.startswith("test") else f"{value:.1f}" if name == "round_ms" else f"{value:.2f}"
     return str(value)

@@ -1,0 +1,138 @@
+"""What the paper claims, beside what the runs at hand measured, met or not."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from erasurehead_jax.report.runs import Comparison, Contender
+from erasurehead_jax.report.table import Target, times_to
+
+LAST = Target("last", "uncoded at its end")
+PAPER_WORKERS = 30
+TABLE_1 = {"amazon": (26_215, 241_915), "covertype": (396_112, 15_509), "kc_housing": (17_290, 27_654)}
+ROUND_TRIP = 0.05  # two round times this close are called the same
+
+
+class Finding(NamedTuple):
+    """A claim, where the paper makes it, what was measured, and whether that meets it."""
+
+    where: str
+    claim: str
+    measured: str
+    met: bool
+    limit: str  # that nothing can beat under the same assumptions
+
+
+def findings(comparison: Comparison) -> list[Finding]:
+    """Those claims of the paper that these runs can be held against."""
+    data, delay = comparison.first.summary["data"], comparison.first.config["delay"]["_target_"].rpartition(".")[2]
+    if data not in TABLE_1 or comparison.first.label != "uncoded" or delay not in ("Exponential", "NoDelay"):
+        return []
+    sleeps = delay == "Exponential"
+    checks = [_sizes, *([_over_uncoded, _over_exact, _same_load, _r] if sleeps else [_never_worse])]
+    return [found for check in checks if (found := check(comparison))]
+
+
+def round_limit(workers: int, r: int) -> float:
+    """How many times shorter a round can get under i.i.d. exponential sleeps: E[slowest of k] over E[r-th of k]."""
+    harmonic = lambda m: sum(1 / i for i in range(1, m + 1))
+    return harmonic(workers) / (harmonic(workers) - harmonic(workers - r))
+
+
+def _sizes(comparison: Comparison) -> Finding:
+    told = comparison.first.summary
+    rows, columns = TABLE_1[told["data"]]
+    measured = f"{told['train_rows']} training rows, {told['features']} columns"
+    claim = f"{rows} training rows, {columns} columns"
+    if told["data"] == "covertype":
+        claim += " (495,141 rows before the split)"
+    return Finding("Table 1", claim, measured, (told["train_rows"], told["features"]) == (rows, columns), "")
+
+
+def _over_uncoded(comparison: Comparison) -> Finding | None:
+    found = _best(comparison, "erasurehead", loads=(2, 3))
+    if found is None:
+        return None
+    each, ratio = found
+    r = each.runs[0].summary["wait_for"]
+    limit = f"{round_limit(comparison.first.summary['workers'], r):.2f} x a round at r={r}"
+    claim = "ErasureHead is up to 6 times as fast as uncoded, end to end"
+    return Finding("Abstract, Figure 3", claim, f"{ratio:.2f} x ({each.label})", ratio >= 6, limit)
+
+
+def _over_exact(comparison: Comparison) -> Finding | None:
+    """The best ErasureHead of c = 2 and 3 over exact coding with the same c."""
+    ratios = {}
+    for each in _of(comparison, "erasurehead", (2, 3)):
+        for exact in _of(comparison, "egc", (each.runs[0].summary["load"],)):
+            ratios[each.label] = _time_s(comparison, exact) / _time_s(comparison, each)
+    if not ratios:
+        return None
+    label, ratio = max(ratios.items(), key=lambda item: item[1])
+    asked = {"amazon": 3, "covertype": 2, "kc_housing": 3}[comparison.first.summary["data"]]
+    words = f"{'around' if asked == 2 else 'up to'} {asked} times as fast as exact coding with the same c"
+    return Finding("Section 5.3, Figure 3", words, f"{ratio:.2f} x ({label})", ratio >= asked, "")
+
+
+def _same_load(comparison: Comparison) -> Finding | None:
+    """Figure 2: for both c, a round of ErasureHead is shorter than one of exact coding, and that than uncoded's."""
+    mean_s = lambda each: float(np.mean([run.summary["clock_s"] / run.summary["rounds"] for run in each.runs]))
+    pairs = [
+        (exact, each)
+        for exact in _of(comparison, "egc", (2, 3))
+        for each in _of(comparison, "erasurehead", (exact.runs[0].summary["load"],))
+    ]
+    if not pairs:
+        return None
+    uncoded_s = mean_s(comparison.contenders[0])
+    told = "; ".join(f"{each.label}: {1e3 * mean_s(each):.0f} of {1e3 * mean_s(exact):.0f} ms" for exact, each in pairs)
+    met = all(mean_s(each) < mean_s(exact) < uncoded_s for exact, each in pairs)
+    claim = "a round is shortest with ErasureHead, then exact coding, then uncoded"
+    return Finding("Figure 2 (d-f)", claim, f"{told}; uncoded {1e3 * uncoded_s:.0f} ms", met, "")
+
+
+def _r(comparison: Comparison) -> Finding | None:
+    """At most 11 of 30 workers were waited for on Amazon."""
+    chosen = _best(comparison, "erasurehead", loads=(2, 3))
+    if chosen is None or comparison.first.summary["data"] != "amazon":
+        return None
+    r, workers = chosen[0].runs[0].summary["wait_for"], comparison.first.summary["workers"]
+    claim = "best with at most 11 of 30 workers waited for"
+    return Finding("Section 5.3", claim, f"{r} of {workers}", r / workers <= 11 / PAPER_WORKERS, "")
+
+
+def _never_worse(comparison: Comparison) -> Finding | None:
+    """Without sleeps: at least as fast as the others."""
+    found = _best(comparison, "erasurehead", loads=(2, 3))
+    if found is None:
+        return None
+    each, ratio = found
+    claim = "without sleeps ErasureHead performs at least as well as uncoded, end to end"
+    return Finding("Section 5.4, Figure 4", claim, f"{ratio:.2f} x ({each.label})", ratio >= 1 - ROUND_TRIP, "")
+
+
+def _of(comparison: Comparison, scheme: str, loads: tuple[int, ...]) -> list[Contender]:
+    fits: Callable[[Contender], bool] = lambda each: (
+        each.runs[0].summary["scheme"] == scheme
+        and each.runs[0].summary["load"] in loads
+        and each.runs[0].summary["late"] == "cancel"
+    )
+    return [each for each in comparison.contenders if fits(each)]
+
+
+def _time_s(comparison: Comparison, contender: Contender) -> float:
+    return float(np.median(times_to(LAST, comparison, contender)[0]))
+
+
+def _best(comparison: Comparison, scheme: str, loads: tuple[int, ...]) -> tuple[Contender, float] | None:
+    """The contender soonest at what uncoded has at its end, and how many times as fast as uncoded it is."""
+    some = _of(comparison, scheme, loads)
+    if not some:
+        return None
+    best = min(some, key=lambda each: _time_s(comparison, each))
+    own_s, base_s = times_to(LAST, comparison, best)
+    with np.errstate(invalid="ignore"):
+        ratio = float(np.median(base_s / own_s))
+    return best, 0.0 if math.isnan(ratio) else ratio

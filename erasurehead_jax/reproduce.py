@@ -1,0 +1,161 @@
+"""Reproduce: the paper's experiments, each a command that can be run by hand. What is done already is not run again."""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from erasurehead_jax.config import run_command
+from erasurehead_jax.errors import OK
+from erasurehead_jax.frontier import RELIABLE
+from erasurehead_jax.record import SUMMARY
+
+Command = list[str]  # what follows `python -m erasurehead_jax.`
+
+DATA_SETS = ("amazon", "covertype", "kc_housing")
+SUBDIR = "${hydra:runtime.choices.scheme}-c${load}-r${wait_for}-${late}-seed${seed}"
+
+
+class Size(NamedTuple):
+    """How large the experiments are."""
+
+    workers: int
+    mean_s: float  # of the sleeps
+    rounds: int
+    patient: int  # rounds of schemes that step with a part of the gradient
+    seeds: tuple[int, ...]
+    candidates: tuple[int, ...]  # for r
+    tuning_seeds: int
+
+    def loads(self, data: str) -> tuple[int, ...]:
+        """The paper's, and on Amazon what a larger one gains, where it divides the workers."""
+        return (2, 3, 5) if data == "amazon" and self.workers % 5 == 0 else (2, 3)
+
+
+PAPER = Size(30, 0.5, 100, 150, (0, 1, 2), (7, 9, 11, 13, 15), 8)
+QUICK = Size(12, 0.1, 30, 45, (0,), (4, 5, 6), 4)
+
+
+def commands(size: Size, folder: Path) -> Iterator[Command]:
+    """In order: r is tuned on the simulator; every setting runs on MPI ranks, seed by seed; r's neighbours are tried; what
+    wants a quiet machine, runs without sleeps; the report.
+
+    The next command may depend on what the last one found.
+    """
+    for data in DATA_SETS:
+        if not (folder / data / "tuning" / SUMMARY).exists():
+            yield tuning(size, folder, data)
+    for seed in size.seeds:
+        for data in DATA_SETS:
+            yield from comparison(size, folder, data, seed)
+            yield from late_work(size, folder, data, seed)
+        if has_recording():
+            recorded = ["experiment=ec2", f"seed={seed}"]
+            yield train(folder / "ec2", recorded, "scheme=uncoded,egc,ignore_stragglers")
+            yield train(folder / "ec2", recorded, "scheme=erasurehead", "wait_for=10")
+    for data in DATA_SETS:
+        nearby = ",".join(str(tuned(size, folder, data)[3] + more) for more in (-2, 2))
+        setting = [f"seed={size.seeds[0]}", *settings(size, data), f"rounds={size.patient}"]
+        yield train(folder / data / "sleeps", setting, "scheme=erasurehead", "load=3", f"wait_for={nearby}")
+    for seed in size.seeds:
+        for data in DATA_SETS:
+            yield from comparison(size, folder, data, seed, sleeps=False)
+    yield ["report", str(folder)]
+
+
+def has_recording() -> bool:
+    """Is the recording of experiment=ec2 there? It has no licence, so it is neither shipped nor downloaded."""
+    return Path(os.environ.get("ERASUREHEAD_DATA", "nowhere"), "traces", "ec2_data8.npz").exists()
+
+
+def tuning(size: Size, folder: Path, data: str) -> Command:
+    """Which r gets erasurehead soonest to what uncoded has after `rounds`, half-way, for every load? Simulated."""
+    grid = ["grid.scheme=[uncoded,erasurehead]", f"grid.load={list(size.loads(data))}".replace(" ", "")]
+    grid += [f"grid.wait_for={list(size.candidates)}".replace(" ", ""), f"seeds={size.tuning_seeds}"]
+    grid += ["mode=training", f"rounds={2 * size.rounds}", f"hydra.run.dir={folder / data / 'tuning'}"]
+    return ["whatif", *settings(size, data), *grid]
+
+
+def tuned(size: Size, folder: Path, data: str) -> dict[int, int]:
+    """Load -> the r that `tuning` found."""
+    rows = pd.read_csv(folder / data / "tuning" / "frontier.csv").to_dict("records")
+    coded = [row for row in rows if row["scheme"] == "erasurehead"]
+    soonest = sorted(coded, key=lambda row: (row["reached"] < RELIABLE, row["time_s"]))
+    return {load: next(int(row["wait_for"]) for row in soonest if row["load"] == load) for load in size.loads(data)}
+
+
+def comparison(size: Size, folder: Path, data: str, seed: int, sleeps: bool = True) -> Iterator[Command]:
+    """Figures 2 and 3 (with sleeps) and 4 (without)."""
+    best = tuned(size, folder, data)
+    loads, waits = (",".join(map(str, sorted(set(values)))) for values in (best, best.values()))
+    few, many = f"rounds={size.rounds}", f"rounds={size.patient}"
+    where = folder / data / ("sleeps" if sleeps else "no_sleeps")
+    setting = [*settings(size, data, sleeps), f"seed={seed}"]
+    yield train(where, setting, few, "scheme=uncoded")
+    yield train(where, setting, few, "scheme=egc", f"load={loads}")
+    for load, r in best.items():
+        yield train(where, setting, many, "scheme=erasurehead", f"load={load}", f"wait_for={r}")
+    yield train(where, setting, many, "scheme=ignore_stragglers", f"wait_for={waits}")
+
+
+def late_work(size: Size, folder: Path, data: str, seed: int) -> Iterator[Command]:
+    """Where late work cannot be interrupted (late=skip)."""
+    r = tuned(size, folder, data)[3]
+    setting = [*settings(size, data), f"seed={seed}", "late=skip", "load=3", f"wait_for={r}"]
+    yield train(folder / data / "sleeps", setting, f"rounds={size.rounds}", "scheme=egc")
+    yield train(folder / data / "sleeps", setting, f"rounds={size.patient}", "scheme=erasurehead,ignore_stragglers")
+
+
+def settings(size: Size, data: str, sleeps: bool = True) -> list[str]:
+    """Of a data set; the published code's optimizer with Table 1's step sizes."""
+    delay = f"delay.mean_s={size.mean_s}" if sleeps else "delay=none"
+    return [f"experiment={data}", "optimizer=agd", f"workers={size.workers}", delay]
+
+
+def train(where: Path, setting: list[str], *overrides: str) -> Command:
+    """One multirun."""
+    place = [f"hydra.sweep.dir={where}", f"hydra.sweep.subdir={SUBDIR}", "resume=auto"]
+    return ["train", "-m", *setting, *overrides, *place]
+
+
+def reproduce() -> None:
+    """Runs the commands one after another, from the first that is not done; ends with the status of one that fails."""
+    parser = argparse.ArgumentParser(prog="erasurehead_jax.reproduce", description="The paper, figure by figure.")
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--quick", action="store_true", help="12 workers, few rounds, one seed: a check")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run, as tracking=none")
+    arguments = parser.parse_args()
+    if not has_recording():
+        print("left out: experiment=ec2, there is no $ERASUREHEAD_DATA/traces/ec2_data8.npz")
+    for command in commands(QUICK if arguments.quick else PAPER, arguments.folder):
+        more = arguments.overrides if command[0] == "train" else []
+        line = [sys.executable, "-m", f"erasurehead_jax.{command[0]}", *command[1:], *more]
+        print(f"\n$ {shlex.join(['python', *line[1:]])}", flush=True)
+        status = run_to_the_end(line)
+        if status != OK:
+            sys.exit(status)
+
+
+def run_to_the_end(line: list[str]) -> int:
+    """The exit status. Ctrl-C reaches the command as well, which ends in order."""
+    with subprocess.Popen(line) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
+
+
+def main() -> None:
+    """`python -m erasurehead_jax.reproduce`."""
+    run_command(reproduce)
+
+
+if __name__ == "__main__":
+    main()
