@@ -43,8 +43,8 @@ QUICK = Size(12, 0.1, 30, 45, (0,), (4, 5, 6), 4)
 
 
 def commands(size: Size, folder: Path) -> Iterator[Command]:
-    """In order: r is tuned on the simulator; every setting runs on MPI ranks, seed by seed; r's neighbours are tried; what
-    wants a quiet machine, runs without sleeps; the report.
+    """In order: r is tuned on the simulator; all that sleeps, seed by seed, and r's neighbours; then what does not, and
+    wants a quiet machine; the report.
 
     The next command may depend on what the last one found.
     """
