@@ -34,6 +34,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 # Huge pages spare the simulator a quarter of its time on wide data; SciPy gets them too.
 bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1

@@ -66,7 +66,7 @@ class Csv(AbstractTracking):
         row = {"run": run.run_dir.name} | numbers | run.summary["final"]
         with (path.parent / f".{self.file}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a sweep may end together
-            rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
+            rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
             rows = [*(other for other in rows if other["run"] != row["run"]), row]
             columns = dict.fromkeys(name for each in rows for name in each)
             with replacing(path) as partial, partial.open("w", newline="") as file:
@@ -148,7 +148,7 @@ def _log_once(wandb: Any, session: Any, run: Finished) -> None:
     told = run.summary["telemetry"]
     with np.load(run.run_dir / ARRIVALS, allow_pickle=False) as file:
         arrival_s = file["arrival_s"][np.isfinite(file["arrival_s"])]
-    once = {"workers": _table(wandb, "worker", told["workers"]), "blocks": _table(wandb, "block", told["blocks"])}
+    once = {f"{what}_table": _table(wandb, what, told[f"{what}s"]) for what in ("worker", "block")}
     if len(arrival_s):
         once["arrival_s"] = wandb.Histogram(arrival_s)
     for finished in load_runs([run.run_dir])[0]:

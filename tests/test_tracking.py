@@ -1,15 +1,22 @@
-"""What W&B was told, read back from its offline file."""
+"""What W&B was told, read back from its offline files; and the table of tracking=csv."""
 
+import csv
 import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import SMALL, train
+import yaml
+from harness import SMALL, Finished, train
 from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 pytestmark = pytest.mark.mpi
+
+TRACKED = [override for override in SMALL if override != "tracking=none"]
+OFFLINE = {"WANDB_API_KEY": "", "WANDB_MODE": "offline"}
 
 
 def records(path: Path) -> Iterator[Record]:
@@ -29,25 +36,137 @@ def records(path: Path) -> Iterator[Record]:
             parts = b""
 
 
-def test_offline_run_has_everything(tmp_path: Path):
-    overrides = [override for override in SMALL if override != "tracking=none"]
-    run = train(tmp_path, *overrides, "tracking=wandb", WANDB_API_KEY="", WANDB_MODE="offline", HOME=str(tmp_path))
-    assert run.status == 0, run.err
-    files = list((run.run_dir / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(files) == 1, "one W&B run for one training run, from rank 0 only"
-    rows, summary, config = [], {}, {}
-    for record in records(files[0]):
-        if record.WhichOneof("record_type") == "history":
-            rows.append({i.key or ".".join(i.nested_key): json.loads(i.value_json) for i in record.history.item})
-        if record.WhichOneof("record_type") == "summary":
-            summary |= {i.key or ".".join(i.nested_key): i.value_json for i in record.summary.update}
-        if record.WhichOneof("record_type") == "run":
-            config |= {i.key or ".".join(i.nested_key): i.value_json for i in record.run.config.update}
+class Told:
+    """One .wandb file."""
+
+    def __init__(self, path: Path):
+        self.rows: list[dict[str, Any]] = []
+        self.summary: dict[str, Any] = {}
+        self.config: dict[str, Any] = {}
+        self.steps: dict[str, str] = {}
+        self.artifacts: list[str] = []
+        self.run: Any = None
+        for record in records(path):
+            match record.WhichOneof("record_type"):
+                case "history":
+                    self.rows.append(_values(record.history.item))
+                case "summary":
+                    self.summary |= _values(record.summary.update)
+                case "run":
+                    self.run = self.run or record.run
+                    self.config |= _values(record.run.config.update)
+                case "metric":
+                    self.steps[record.metric.name] = record.metric.step_metric
+                case "artifact":
+                    self.artifacts.append(record.artifact.type)
+                case "request":
+                    if record.request.WhichOneof("request_type") == "log_artifact":
+                        self.artifacts.append(record.request.log_artifact.artifact.type)
+
+
+def _values(items: Any) -> dict[str, Any]:
+    return {i.key or ".".join(i.nested_key): json.loads(i.value_json) for i in items}
+
+
+def told(run_dir: Path) -> list[Told]:
+    return [Told(path) for path in sorted(run_dir.glob("wandb/offline-run-*/*.wandb"))]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("tracked")
+    finished = train(folder, *TRACKED, "tracking=wandb", "target=0.5", **OFFLINE, HOME=str(folder / "home"))
+    assert finished.status == 0, finished.err
+    assert not list((folder / "home").rglob("*wandb*")), "nothing is written outside the run directory"
+    return finished
+
+
+def test_one_run_with_everything_of_history_and_summary(run: Finished):
+    (only,) = told(run.run_dir)  # from rank 0 only
     history = run.history
-    assert len(rows) == len(history) == 8
-    for name in history.columns.drop("round"):
-        assert [row[name] for row in rows] == pytest.approx(history[name].tolist()), name
-    assert [row["_step"] for row in rows] == history["round"].tolist()
-    assert json.loads(config["workers"]) == 4 and "FractionalRepetition" in config["scheme"]
-    assert json.loads(summary["clock_s"]) == pytest.approx(run.summary["clock_s"])
-    assert set(run.summary) <= {name.split(".")[0] for name in summary}
+    rounds = [row for row in only.rows if "round" in row]
+    assert len(rounds) == len(history) == 8
+    for name in history.columns:
+        assert [row[name] for row in rounds] == pytest.approx(history[name].tolist()), name
+    assert [row["_step"] for row in rounds] == history["round"].tolist()
+    assert only.config["workers"] == 4 and "FractionalRepetition" in json.dumps(only.config["scheme"])
+    assert only.summary["clock_s"] == pytest.approx(run.summary["clock_s"])
+    assert only.summary["time_to_target_s"] == pytest.approx(run.summary["time_to_target_s"])
+    assert set(run.summary) <= {name.split(".")[0] for name in only.summary}
+    assert only.run.job_type == "train" and {"erasurehead", "synthetic", "cancel"} <= set(only.run.tags)
+
+
+def test_step_axes(run: Finished):
+    (only,) = told(run.run_dir)
+    metric = run.history.columns[-1]
+    assert {name: only.steps[name] for name in ("train_loss", "test_loss", metric)} == dict.fromkeys(
+        ("train_loss", "test_loss", metric), "clock_s"
+    )
+    others = set(run.history.columns) - {"round", "train_loss", "test_loss", metric}
+    assert {only.steps[name] for name in others} == {"round"}
+
+
+def test_histogram_tables_picture_and_files(run: Finished):
+    (only,) = told(run.run_dir)
+    logged = {name: value for row in only.rows for name, value in row.items()}
+    assert sum(logged["arrival_s.values"]) == run.history["waited"].sum()
+    tables = run.run_dir / "wandb" / only_folder(run.run_dir) / "files"
+    for name, columns in (
+        ("worker", ["worker", "used", "median_s", "late", "faulty", "suspected"]),
+        ("block", ["block", "covered", "longest_gap", "train_loss"]),
+    ):
+        table = json.loads((tables / logged[f"{name}_table.path"]).read_text())
+        assert table["columns"] == columns
+        assert len(table["data"]) == 4
+    workers = json.loads((tables / logged["worker_table.path"]).read_text())["data"]
+    assert [row[1] for row in workers] == run.summary["telemetry"]["workers"]["used"]
+    assert (tables / logged["stragglers.path"]).read_bytes().startswith(b"\x89PNG")
+    assert {"model", "trace"} <= set(only.artifacts)
+
+
+def only_folder(run_dir: Path) -> str:
+    return next((run_dir / "wandb").glob("offline-run-*")).name
+
+
+def test_a_resumed_run_is_the_same_run(run: Finished):
+    done = train(run.run_dir.parent, f"resume={run.run_dir}", "rounds=11", **OFFLINE)
+    assert done.status == 0, done.err
+    first, second = told(run.run_dir)
+    assert first.run.run_id == second.run.run_id
+    assert [row["round"] for row in second.rows if "round" in row] == [8, 9, 10]
+
+
+def test_a_multirun_is_a_group_and_one_table(tmp_path: Path):
+    sweep = tmp_path / "sweeps" / "first"
+    for tracking in ("wandb", "csv"):
+        swept = ["seed=0,1", "backend=simulate", f"hydra.sweep.dir={sweep / tracking}", f"tracking={tracking}"]
+        done = train(tmp_path, "-m", *TRACKED, *swept, **OFFLINE)
+        assert done.status == 0, done.err
+    runs = [told(folder)[0].run for folder in sorted((sweep / "wandb").glob("*-erasurehead"))]
+    assert [each.run_group for each in runs] == ["first/wandb"] * 2
+    rows = list(csv.DictReader((sweep / "csv" / "runs.csv").read_text().splitlines()))
+    assert [row["seed"] for row in rows] == ["0", "1"] and float(rows[0]["test_auc"]) > 0
+
+
+def test_a_server_that_does_not_answer_costs_a_warning(tmp_path: Path):
+    unreachable = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "online"}
+    done = train(tmp_path, *TRACKED, "tracking=wandb", "tracking.timeout_s=3", "backend=simulate", **unreachable)
+    assert done.status == 0, done.err
+    assert len(done.history) == 8
+
+
+def test_the_sweep_file_drives_train(tmp_path: Path):
+    """What `wandb agent` makes of launchers/wandb/sweep.yaml is a command that runs."""
+    sweep = yaml.safe_load((Path(__file__).parent.parent / "launchers" / "wandb" / "sweep.yaml").read_text())
+    least = lambda settings: settings["values"][-1] if "values" in settings else settings["min"]
+    asked = {"args": {name: {"value": least(settings)} for name, settings in sweep["parameters"].items()}}
+    args = create_sweep_command_args(asked)["args_no_hyphens"]
+    fixed = [part for part in sweep["command"] if "=" in part and part != "tracking=wandb"]
+    assert (
+        sweep["command"][1:4] == ["python", "-m", "erasurehead_jax.train"]
+        and sweep["command"][-1] == "${args_no_hyphens}"
+    )
+    quick = ["backend=simulate", "rounds=3", "data.rows=1003", "tracking=none"]
+    done = train(tmp_path, *fixed, *args, *quick)
+    assert done.status == 0, done.err
+    assert sweep["metric"]["name"] in done.summary and done.summary["load"] == 4

@@ -27,8 +27,9 @@ class Finding(NamedTuple):
 
 def findings(comparison: Comparison) -> list[Finding]:
     """Those claims of the paper that these runs can be held against."""
-    data, delay = comparison.first.summary["data"], comparison.first.config["delay"]["_target_"].rpartition(".")[2]
-    if data not in TABLE_1 or comparison.first.label != "uncoded" or delay not in ("Exponential", "NoDelay"):
+    told, delay = comparison.first.summary, comparison.first.config["delay"]["_target_"].rpartition(".")[2]
+    real = told["backend"] == "mpi" and told["scheme"] == "uncoded"
+    if not real or told["data"] not in TABLE_1 or delay not in ("Exponential", "NoDelay"):
         return []
     sleeps = delay == "Exponential"
     checks = [_sizes, *([_over_uncoded, _over_exact, _same_load, _r] if sleeps else [_never_worse])]
