@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import numpy as np
 
+from erasurehead_jax.errors import require_number
 from erasurehead_jax.record import ARRIVALS, MODEL, read_history, replacing, write_json
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,9 @@ class Wandb(AbstractTracking):
 
     project: str = "erasurehead-jax"
     timeout_s: float = 30.0
+
+    def __check_init__(self):
+        require_number("tracking.timeout_s", self.timeout_s, above=0.0)
 
     def report(self, run: Finished) -> None:
         try:

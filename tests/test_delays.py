@@ -145,6 +145,11 @@ def test_slow_workers_refuse_numbers_that_make_no_time(field: str, bad: float):
         SlowWorkers(**{"mean_s": 0.5, "slow": 1, "factor": 10} | {field: bad})
 
 
+def test_a_trace_is_replayed_at_a_scale(tmp_path: Path):
+    trace = Trace(save(tmp_path, times_s=RECORDED_S), scale=0.25)
+    np.testing.assert_array_equal(draws(trace, 0.1, rounds=6, workers=4), RECORDED_S / 4)
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_trace_is_replayed_as_it_is(workers: int, tmp_path: Path):
     trace = Trace(save(tmp_path, times_s=RECORDED_S))

@@ -1,0 +1,130 @@
+"""Runs that find their own place: resume=auto, Hydra's sweepers and launchers, the commands of `make reproduce`."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import cast
+
+import pandas as pd
+import pytest
+import yaml
+from harness import SMALL, train
+from hydra import compose, initialize_config_dir
+
+from erasurehead_jax.config import CONFIG_DIR
+from erasurehead_jax.reproduce import PAPER, QUICK, Size, commands
+
+SIMULATED = (*SMALL, "backend=simulate", "delay=exponential", "delay.mean_s=0.1")
+
+
+@pytest.mark.mpi
+def test_auto_starts_goes_on_and_does_nothing(tmp_path: Path):
+    first = train(tmp_path, *SMALL, "resume=auto", "checkpoint.every=3")
+    assert first.status == 0 and len(first.history) == 8
+    history = first.run_dir / "history.csv"
+    rows = first.history.to_dict("records")
+    before = history.stat().st_mtime_ns
+    again = train(tmp_path, *SMALL, "resume=auto", "checkpoint.every=3")
+    assert again.status == 0 and "done already" in again.out and history.stat().st_mtime_ns == before
+    further = train(tmp_path, *SMALL, "resume=auto", "rounds=10", "checkpoint.every=3")
+    assert further.status == 0 and further.history["round"].tolist() == list(range(10))
+    assert further.history.to_dict("records")[:8] == rows
+    (first.run_dir / "summary.json").unlink()  # as if it had been killed
+    mended = train(tmp_path, *SMALL, "resume=auto", "rounds=10", "checkpoint.every=3")
+    assert mended.status == 0 and mended.summary["rounds"] == 10
+
+
+def test_auto_refuses_another_run_and_a_damaged_one(tmp_path: Path):
+    first = train(tmp_path, *SIMULATED, "resume=auto")
+    assert first.status == 0, first.err
+    other = train(tmp_path, *SIMULATED, "resume=auto", "seed=1", "optimizer.step_size=3")
+    assert other.status == 2 and "holds a run with another optimizer, seed" in other.err.replace(
+        "seed, optimizer", "optimizer, seed"
+    )
+    summary = first.run_dir / "summary.json"
+    summary.write_text("{")
+    damaged = train(tmp_path, *SIMULATED, "resume=auto")
+    assert damaged.status == 2 and "summary.json: is damaged" in damaged.err and summary.read_text() == "{"
+
+
+def test_the_time_to_the_target(tmp_path: Path):
+    run = train(tmp_path, *SIMULATED, "target=0.6")
+    first_s = next(row["clock_s"] for row in run.history.to_dict("records") if row["test_auc"] >= 0.6)
+    assert run.summary["time_to_target_s"] == pytest.approx(first_s)
+
+
+def test_a_target_never_reached(tmp_path: Path):
+    assert train(tmp_path, *SIMULATED, "target=1.5").summary["time_to_target_s"] is None
+
+
+def test_optuna_minimizes_the_time_to_the_target(tmp_path: Path):
+    sweep = tmp_path / "tune"
+    few = ["hydra.sweeper.n_trials=3", "rounds=20", "target=0.6", "data.rows=1003", f"hydra.sweep.dir={sweep}"]
+    done = train(tmp_path, "-m", "experiment=tune", *few)
+    assert done.status == 0, done.err
+    best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
+    assert set(best["best_params"]) == {"load", "wait_for", "optimizer.step_size"}
+    times_s = [json.loads(path.read_text())["time_to_target_s"] for path in sweep.glob("*/summary.json")]
+    assert len(times_s) == 3
+    assert best["best_value"] == pytest.approx(min(time_s for time_s in times_s if time_s is not None))
+    assert len(pd.read_csv(sweep / "runs.csv")) == 3
+
+
+def test_joblib_runs_simulated_jobs_side_by_side(tmp_path: Path):
+    parallel = [
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "scheme=egc,uncoded",
+        f"hydra.sweep.dir={tmp_path / 's'}",
+    ]
+    done = train(tmp_path, "-m", *SIMULATED, *parallel)
+    assert done.status == 0, done.err
+    alone = train(tmp_path, *SIMULATED, "scheme=egc")
+    histories = [pd.read_csv(tmp_path / "s" / name / "history.csv") for name in ("0-egc", "1-uncoded")]
+    pd.testing.assert_frame_equal(histories[0], alone.history)
+    assert len(histories[1]) == 8
+
+
+@pytest.mark.parametrize("size", [PAPER, QUICK], ids=["paper", "quick"])
+def test_every_command_of_the_reproduction_is_one_that_hydra_takes(size: Size, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("ERASUREHEAD_DATA", str(tmp_path))
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces" / "ec2_data8.npz").touch()
+    seen = []
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        for name, *overrides in commands(size, tmp_path / "out"):
+            seen.append(shlex.join([name, *overrides]))
+            if name == "whatif":
+                compose("whatif", overrides=[each for each in overrides if not each.startswith("hydra.")])
+                tuned(tmp_path / "out" / overrides[0].partition("=")[2] / "tuning", size)
+            if name == "train" and "seed=0" in overrides:
+                for job in jobs(overrides):
+                    config = compose("train", overrides=job)
+                    assert config.workers % config.load == 0 and config.wait_for <= config.workers
+    assert len(seen) == len(set(seen)) and seen[-1].startswith("report ")
+    of = lambda *words: [each for each in seen if all(word in each for word in words)]
+    for data in ("amazon", "covertype", "kc_housing"):
+        for delay in (f"delay.mean_s={size.mean_s}", "delay=none"):
+            assert len(of("train", f"experiment={data}", delay, "scheme=uncoded", "seed=0")) == 1
+    assert len(of("experiment=ec2", "scheme=uncoded")) == len(size.seeds)
+
+
+def tuned(folder: Path, size: Size) -> None:
+    """What the simulator would have left: the second candidate is soonest, the first is not reliable."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"scheme": "erasurehead", "load": load, "wait_for": r, "time_s": 1.0 + i, "reached": 0.5 if i == 0 else 1.0}
+        for load in (2, 3, 5)
+        for i, r in enumerate(size.candidates)
+    ]
+    pd.DataFrame(rows).to_csv(folder / "frontier.csv")
+    (folder / "summary.json").write_text("{}")
+
+
+def jobs(overrides: list[str]) -> list[list[str]]:
+    """The first and the last job of a multirun."""
+    kept = [each for each in overrides if each != "-m" and not each.startswith("hydra.")]
+    return [
+        [cast(str, each.partition("=")[0] + "=" + each.partition("=")[2].split(",")[i]) for each in kept]
+        for i in (0, -1)
+    ]
