@@ -28,18 +28,22 @@ class Size(NamedTuple):
     workers: int
     mean_s: float  # of the sleeps
     rounds: int
-    patient: int  # rounds of schemes that step with a part of the gradient
     seeds: tuple[int, ...]
     candidates: tuple[int, ...]  # for r
     tuning_seeds: int
+
+    @property
+    def patient(self) -> int:
+        """Rounds of schemes that step with a part of the gradient."""
+        return 2 * self.rounds
 
     def loads(self, data: str) -> tuple[int, ...]:
         """The paper's, and on Amazon what a larger one gains, where it divides the workers."""
         return (2, 3, 5) if data == "amazon" and self.workers % 5 == 0 else (2, 3)
 
 
-PAPER = Size(30, 0.5, 100, 150, (0, 1, 2), (7, 9, 11, 13, 15), 8)
-QUICK = Size(12, 0.1, 30, 45, (0,), (4, 5, 6), 4)
+PAPER = Size(30, 0.5, 100, (0, 1, 2), (7, 9, 11, 13, 15), 8)
+QUICK = Size(12, 0.1, 30, (0,), (4, 5, 6), 4)
 
 
 def commands(size: Size, folder: Path) -> Iterator[Command]:
@@ -78,7 +82,7 @@ def tuning(size: Size, folder: Path, data: str) -> Command:
     """Which r gets erasurehead soonest to what uncoded has after `rounds`, half-way, for every load? Simulated."""
     grid = ["grid.scheme=[uncoded,erasurehead]", f"grid.load={list(size.loads(data))}".replace(" ", "")]
     grid += [f"grid.wait_for={list(size.candidates)}".replace(" ", ""), f"seeds={size.tuning_seeds}"]
-    grid += ["mode=training", f"rounds={2 * size.rounds}", f"hydra.run.dir={folder / data / 'tuning'}"]
+    grid += ["mode=training", f"rounds={size.patient}", f"hydra.run.dir={folder / data / 'tuning'}"]
     return ["whatif", *settings(size, data), *grid]
 
 

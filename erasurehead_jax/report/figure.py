@@ -91,13 +91,13 @@ def _shown(comparison: Comparison, target: Target, late: str) -> list[Contender]
 
 def _against_clock(axes: Axes, comparison: Comparison, shown: list[Contender], targets: list[Target]) -> None:
     """One line a contender, the run with the first seed; the others' lines are thin."""
-    ends = [run.summary["clock_s"] for each in shown for run in each.runs]
+    ends = [run.summary["clock_s"] for run in comparison.runs]
     if max(ends) > WIDE_RANGE * min(ends):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    for each in shown:
-        line, marker = STYLES[comparison.contenders.index(each) % len(STYLES)]
-        colour = _colour(comparison, each)
+    for place, each in enumerate(shown):
+        line, marker = STYLES[place]
+        colour = f"C{place}"
         for i, run in enumerate(each.runs):
             known = np.isfinite(run.values)
             clock_s, values = run.history["clock_s"].to_numpy()[known], run.values[known]
@@ -108,14 +108,14 @@ def _against_clock(axes: Axes, comparison: Comparison, shown: list[Contender], t
                 axes.plot(
                     clock_s, values, line, color=colour, marker=marker, markevery=every, markersize=5, label=each.label
                 )
-    for target in targets:
-        value = target.of(comparison.first)
+    values = [target.of(comparison.first) for target in targets]
+    for target, value in zip(targets, values, strict=True):
         axes.axhline(value, color="0.6", linewidth=0.8)
-        axes.annotate(
-            target.words, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color="0.4", fontsize=7
-        )
+        side = "bottom" if value == max(values) else "top"
+        axes.annotate(target.words, (0.01, value), xycoords=("axes fraction", "data"), va=side, color="0.4", fontsize=7)
     axes.set(xlabel="training clock (s), all waiting included", ylabel=AXIS_NAMES[comparison.first.metric])
-    axes.legend(frameon=False, fontsize=8)
+    rising = comparison.first.metric == "test_auc"
+    axes.legend(fontsize=8, loc="lower right" if rising else "upper right", facecolor="white", edgecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -168,10 +168,6 @@ def _speed_ups(axes: Axes, comparison: Comparison, targets: list[Target]) -> Non
     axes.margins(x=0.15)
     axes.legend(frameon=False, fontsize=7, loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _colour(comparison: Comparison, contender: Contender) -> str:
-    return f"C{comparison.contenders.index(contender) % 10}"
 
 
 def _save(figure: Figure, comparison: Comparison, stem: Path) -> list[Path]:
