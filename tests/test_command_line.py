@@ -61,7 +61,6 @@ BAD = {
     "tracking=wandb tracking.timeout_s=never": "tracking.timeout_s=never: must be a finite number, above 0",
     "target=soon": "target=soon: must be a finite number, 0 or more",
     "delay=trace delay.path=nowhere.npz delay.scale=0": "delay.scale=0: must be a finite number, above 0",
-    "experiment=ec2": "ERASUREHEAD_DATA",
     "scheme=null": "scheme",
     "data=null": "data",
     "delay=null": "delay",

@@ -69,6 +69,8 @@ def test_readme_training_commands_run(tmp_path: Path):
         where = (
             f"hydra.run.dir={tmp_path / str(i)}" if "-m" not in overrides else f"hydra.sweep.dir={tmp_path / str(i)}"
         )
+        if "experiment=tune" in overrides:
+            quick = ["rounds=2", "data.rows=1003", "hydra.sweeper.n_trials=2"]
         kept = [part for part in overrides if not part.startswith(("workers=", "wait_for="))]
         run(sys.executable, "-m", "erasurehead_jax.train", *kept, *quick, where, cwd=tmp_path)
 

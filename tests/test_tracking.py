@@ -156,8 +156,8 @@ def test_a_server_that_does_not_answer_costs_a_warning(tmp_path: Path):
 
 
 def test_the_sweep_file_drives_train(tmp_path: Path):
-    """What `wandb agent` makes of launchers/wandb/sweep.yaml is a command that runs."""
-    sweep = yaml.safe_load((Path(__file__).parent.parent / "launchers" / "wandb" / "sweep.yaml").read_text())
+    """What `wandb agent` makes of launchers/wandb_sweep.yaml is a command that runs."""
+    sweep = yaml.safe_load((Path(__file__).parent.parent / "launchers" / "wandb_sweep.yaml").read_text())
     least = lambda settings: settings["values"][-1] if "values" in settings else settings["min"]
     asked = {"args": {name: {"value": least(settings)} for name, settings in sweep["parameters"].items()}}
     args = create_sweep_command_args(asked)["args_no_hyphens"]
