@@ -18,8 +18,8 @@ compare: $(READY)
 	$(BIN)/python -m erasurehead_jax.train -m experiment=compare hydra.sweep.dir=outputs/compare
 	$(BIN)/python -m erasurehead_jax.report outputs/compare
 
-# The paper, figure by figure, on 30 workers: about three hours. QUICK=1: a check on 12, below 25 minutes. What is done
-# is not run again. ARGS=tracking=none, or any other setting of the runs.
+# The paper, figure by figure, on 30 workers: a matter of hours. QUICK=1: a check on 12, with fewer rounds and one seed.
+# What is done is not run again. ARGS=tracking=none, or any other setting of the runs.
 reproduce: $(READY)
 	$(BIN)/python -m erasurehead_jax.reproduce outputs/reproduce$(if $(QUICK),-quick --quick) $(ARGS)
 

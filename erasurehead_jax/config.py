@@ -84,11 +84,14 @@ def refuse(error: Exception) -> NoReturn:
 
 
 def _save_config(cfg: DictConfig, run_dir: Path) -> None:
-    """What Hydra keeps in .hydra/; done here, and not by Hydra, which would do it too early."""
+    """What Hydra keeps in .hydra/; done here, and not by Hydra, which would do it too early.
+
+    config.yaml comes last: where it is, the others are.
+    """
     (run_dir / ".hydra").mkdir()
-    OmegaConf.save(cfg, run_dir / ".hydra" / "config.yaml", resolve=True)
     OmegaConf.save(HydraConfig.get().overrides.task, run_dir / ".hydra" / "overrides.yaml")
     OmegaConf.save(OmegaConf.create({"hydra": HydraConfig.get()}), run_dir / ".hydra" / "hydra.yaml")
+    OmegaConf.save(cfg, run_dir / ".hydra" / "config.yaml", resolve=True)
 
 
 def remove_if_empty(run_dir: Path) -> None:

@@ -16,6 +16,7 @@ from scipy.stats import quantile_test
 
 from erasurehead_jax.grid import GridPoint, label_columns
 from erasurehead_jax.montecarlo import Trainings
+from erasurehead_jax.record import reached
 
 CONFIDENCE = 0.95
 RELIABLE = 0.9  # share of the seeds that must reach a target; a point below it is recommended only if all are
@@ -53,9 +54,9 @@ def default_target(points: Sequence[GridPoint], found: Trainings) -> float:
 def times_to(target: float, found: Trainings) -> Float[np.ndarray, "points seeds"]:
     """Seconds on the clock until the first kept round that is at least as good as the target; inf if none is."""
     values = found.metrics[found.metric]
-    reached = values >= target if found.metric == "test_auc" else values <= target
-    first = np.take_along_axis(found.clock_s, reached.argmax(2)[..., None], 2)[..., 0]
-    return np.where(reached.any(2), first, np.inf)
+    there = reached(found.metric, values, target)
+    first = np.take_along_axis(found.clock_s, there.argmax(2)[..., None], 2)[..., 0]
+    return np.where(there.any(2), first, np.inf)
 
 
 def frontier(points: Sequence[GridPoint], found: Trainings, targets: Sequence[float]) -> pd.DataFrame:

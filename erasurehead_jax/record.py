@@ -43,6 +43,11 @@ def history_columns(metric: str) -> list[str]:
     return [*clock, "lost", "faulty", "train_loss", "test_loss", f"test_{metric}"]
 
 
+def reached(metric: str, values: Any, target: float) -> Any:
+    """Is the test metric at least as good as the target? AUC is to rise, MSE to fall; nan is no value."""
+    return values >= target if metric == "test_auc" else values <= target
+
+
 def require_empty(run_dir: Path) -> None:
     """Raises ConfigError if the run directory has anything in it."""
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
@@ -179,10 +184,15 @@ def replacing(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """In one step, so that a reader never sees half a file. Infinite and undefined numbers become null."""
+def write_json(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """In one step, so that a reader never sees half a file; returns what a reader sees.
+
+    Infinite and undefined numbers become null.
+    """
+    plain = _jsonable(values)
     with replacing(path) as partial:
-        partial.write_text(json.dumps(_jsonable(values), indent=2) + "\n")
+        partial.write_text(json.dumps(plain, indent=2) + "\n")
+    return plain
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -1,6 +1,5 @@
 """What both backends leave behind: rounds as they come, metrics off the clock, and the summary at the end."""
 
-import json
 import platform
 import time
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from erasurehead_jax.record import (
     History,
     Progress,
     Vectors,
+    reached,
     read_history,
     write_arrays,
     write_json,
@@ -140,8 +140,7 @@ class Recorder:
         told["workers"] |= more.pop("per_worker", {})
         told["blocks"]["train_loss"] = block_losses(self._job.objective, self._job.dataset, self._x, code.blocks)
         summary = self._summary(scheme) | more | {"telemetry": told}
-        write_json(self._run_dir / SUMMARY, summary)
-        return json.loads((self._run_dir / SUMMARY).read_text())
+        return write_json(self._run_dir / SUMMARY, summary)
 
     def close(self) -> None:
         """Closes the files."""
@@ -153,9 +152,8 @@ class Recorder:
         metric, target = self.history.columns[-1], self._job.target
         if target is None:
             return None
-        good = lambda value: value >= target if metric == "test_auc" else value <= target
         rows = (row for row in read_history(self._run_dir) if metric in row)
-        return next((row["clock_s"] for row in rows if good(row[metric])), None)
+        return next((row["clock_s"] for row in rows if reached(metric, row[metric], target)), None)
 
     def _evaluate(self, batches):
         if self._evaluator is None:

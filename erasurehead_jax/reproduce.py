@@ -5,7 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,9 +64,15 @@ def commands(size: Size, folder: Path) -> Iterator[Command]:
             yield train(folder / "ec2", recorded, "scheme=uncoded,egc,ignore_stragglers")
             yield train(folder / "ec2", recorded, "scheme=erasurehead", "wait_for=10")
     for data in DATA_SETS:
-        nearby = ",".join(str(tuned(size, folder, data)[3] + more) for more in (-2, 2))
+        best = tuned(size, folder, data)[3]
         setting = [f"seed={size.seeds[0]}", *settings(size, data), f"rounds={size.patient}"]
-        yield train(folder / data / "sleeps", setting, "scheme=erasurehead", "load=3", f"wait_for={nearby}")
+        yield train(
+            folder / data / "sleeps",
+            setting,
+            "scheme=erasurehead",
+            "load=3",
+            f"wait_for={listed((best - 2, best + 2))}",
+        )
     for seed in size.seeds:
         for data in DATA_SETS:
             yield from comparison(size, folder, data, seed, sleeps=False)
@@ -80,8 +86,8 @@ def has_recording() -> bool:
 
 def tuning(size: Size, folder: Path, data: str) -> Command:
     """Which r gets erasurehead soonest to what uncoded has after `rounds`, half-way, for every load? Simulated."""
-    grid = ["grid.scheme=[uncoded,erasurehead]", f"grid.load={list(size.loads(data))}".replace(" ", "")]
-    grid += [f"grid.wait_for={list(size.candidates)}".replace(" ", ""), f"seeds={size.tuning_seeds}"]
+    grid = ["grid.scheme=[uncoded,erasurehead]", f"grid.load=[{listed(size.loads(data))}]"]
+    grid += [f"grid.wait_for=[{listed(size.candidates)}]", f"seeds={size.tuning_seeds}"]
     grid += ["mode=training", f"rounds={size.patient}", f"hydra.run.dir={folder / data / 'tuning'}"]
     return ["whatif", *settings(size, data), *grid]
 
@@ -97,15 +103,14 @@ def tuned(size: Size, folder: Path, data: str) -> dict[int, int]:
 def comparison(size: Size, folder: Path, data: str, seed: int, sleeps: bool = True) -> Iterator[Command]:
     """Figures 2 and 3 (with sleeps) and 4 (without)."""
     best = tuned(size, folder, data)
-    loads, waits = (",".join(map(str, sorted(set(values)))) for values in (best, best.values()))
     few, many = f"rounds={size.rounds}", f"rounds={size.patient}"
     where = folder / data / ("sleeps" if sleeps else "no_sleeps")
     setting = [*settings(size, data, sleeps), f"seed={seed}"]
     yield train(where, setting, few, "scheme=uncoded")
-    yield train(where, setting, few, "scheme=egc", f"load={loads}")
+    yield train(where, setting, few, "scheme=egc", f"load={listed(best)}")
     for load, r in best.items():
         yield train(where, setting, many, "scheme=erasurehead", f"load={load}", f"wait_for={r}")
-    yield train(where, setting, many, "scheme=ignore_stragglers", f"wait_for={waits}")
+    yield train(where, setting, many, "scheme=ignore_stragglers", f"wait_for={listed(sorted(set(best.values())))}")
 
 
 def late_work(size: Size, folder: Path, data: str, seed: int) -> Iterator[Command]:
@@ -120,6 +125,11 @@ def settings(size: Size, data: str, sleeps: bool = True) -> list[str]:
     """Of a data set; the published code's optimizer with Table 1's step sizes."""
     delay = f"delay.mean_s={size.mean_s}" if sleeps else "delay=none"
     return [f"experiment={data}", "optimizer=agd", f"workers={size.workers}", delay]
+
+
+def listed(values: Iterable[int]) -> str:
+    """As Hydra takes several values."""
+    return ",".join(map(str, values))
 
 
 def train(where: Path, setting: list[str], *overrides: str) -> Command:

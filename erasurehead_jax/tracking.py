@@ -14,7 +14,7 @@ import equinox as eqx
 import numpy as np
 
 from erasurehead_jax.errors import require_number
-from erasurehead_jax.record import ARRIVALS, MODEL, read_history, replacing, write_json
+from erasurehead_jax.record import ARRIVALS, MODEL, history_columns, read_history, replacing, write_json
 
 log = logging.getLogger(__name__)
 
@@ -130,13 +130,13 @@ class Wandb(AbstractTracking):
 
 def _log(wandb: Any, session: Any, run: Finished, first: int) -> None:
     """The rounds from `first` on, and everything that there is once."""
-    metrics = ("train_loss", "test_loss", *(name for name in run.summary["final"] if name.startswith("test_")))
-    session.define_metric("round")
-    session.define_metric("clock_s", step_metric="round", summary="none")  # the summary has the whole loop's
-    for name in metrics:
-        session.define_metric(name, step_metric="clock_s")
-    for name in ("round_s", "waited", "exact", "decode_error", "grad_norm", "received_bytes", "lost", "faulty"):
-        session.define_metric(name, step_metric="round")
+    axis, clock, *others = history_columns("")[:-3]
+    session.define_metric(axis)
+    session.define_metric(clock, step_metric=axis, summary="none")  # the summary has the whole loop's
+    for name in others:
+        session.define_metric(name, step_metric=axis)
+    for name in run.summary["final"]:
+        session.define_metric(name, step_metric=clock)
     for row in read_history(run.run_dir):
         if row["round"] >= first:
             session.log(row, step=int(row["round"]))

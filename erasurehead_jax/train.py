@@ -34,11 +34,14 @@ def train(cfg: DictConfig) -> float | None:
 
     Returns what a sweeper minimizes: the time to the target (seconds; inf if not reached), None without a target.
     """
-    here = Path(HydraConfig.get().runtime.output_dir)
-    if cfg.resume == AUTO and begun(here) and is_done(cfg, here):
-        Console().print(f"done already: {here}")
-        return _time_to_target(here)
-    if cfg.resume is not None and (cfg.resume != AUTO or begun(here)):
+    going_on = cfg.resume is not None
+    if cfg.resume == AUTO:
+        here = Path(HydraConfig.get().runtime.output_dir)
+        going_on = begun(here)
+        if going_on and is_done(cfg, here):
+            Console().print(f"done already: {here}")
+            return _time_to_target(here)
+    if going_on:
         run_dir, config, job, choices, checkpoint = resumed(cfg, check)
     else:
         run_dir, (config, job) = checked(cfg, check)

@@ -88,7 +88,7 @@ def test_report_writes_tables_pictures_and_what_was_run(sweep: Path):
         svg = (written / f"{name}.svg").read_text()
         assert "<svg" in svg and "seeds 0, 1" in svg
     text = (written / "report.md").read_text()
-    assert "4 workers, delay Exponential (mean_s=0.1), agd" not in text and "gd (step_size=2" in text
+    assert "4 workers, delay Exponential (mean_s=0.1), gd (step_size=1" in text and "| gd (step_size=2" in text
     assert "| uncoded (simulated) | 2 | 8 |" in text
     assert list(pd.read_csv(written / "synthetic-exponential.csv")["runs"]) == [2, 2, 2, 2, 1]
     again = report(str(sweep), "--target", "0.6")

@@ -162,10 +162,8 @@ def test_the_sweep_file_drives_train(tmp_path: Path):
     asked = {"args": {name: {"value": least(settings)} for name, settings in sweep["parameters"].items()}}
     args = create_sweep_command_args(asked)["args_no_hyphens"]
     fixed = [part for part in sweep["command"] if "=" in part and part != "tracking=wandb"]
-    assert (
-        sweep["command"][1:4] == ["python", "-m", "erasurehead_jax.train"]
-        and sweep["command"][-1] == "${args_no_hyphens}"
-    )
+    assert sweep["command"][1:4] == ["python", "-m", "erasurehead_jax.train"]
+    assert sweep["command"][-1] == "${args_no_hyphens}"
     quick = ["backend=simulate", "rounds=3", "data.rows=1003", "tracking=none"]
     done = train(tmp_path, *fixed, *args, *quick)
     assert done.status == 0, done.err

@@ -50,12 +50,11 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
     run_dir = output_dir if cfg.resume == AUTO else Path(str(cfg.resume)).expanduser().absolute()
     try:
         saved, choices = _saved(run_dir)
-        if cfg.resume == AUTO:
-            _require_same(saved, cfg, run_dir)
+        if cfg.resume == AUTO:  # the command line has all settings, and `is_done` has compared them
             saved = cfg.copy()
-            saved.resume = None
         else:
             _override(saved, cfg, HydraConfig.get().overrides.task)
+        saved.resume = None
         config, job = check(saved)
         if config["backend"] != "mpi":
             raise ConfigError(f"resume={run_dir}: backend={config['backend']} keeps no checkpoints; run it again")
@@ -104,4 +103,3 @@ def _override(saved: DictConfig, cfg: DictConfig, overrides: Any) -> None:
         if name.partition(".")[0] not in FREE:
             raise ConfigError(f"{override}: a resumed run keeps its settings; only {', '.join(FREE[:-1])} may change")
         OmegaConf.update(saved, name, OmegaConf.select(cfg, name), force_add=True)
-    saved.resume = None

@@ -15,9 +15,9 @@ from matplotlib.ticker import StrMethodFormatter
 from erasurehead_jax.report.runs import Comparison, Contender
 from erasurehead_jax.report.table import Target, times_to
 
-# Legible without colour: every contender has its own line style and marker, every bar its hatching.
+# Legible without colour: every contender has its own line style and marker, the bars of a target their hatching.
 STYLES = [("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ("-", "v"), ("--", "P"), ("-.", "X"), (":", "*")]
-HATCHES = ["", "///", "\\\\\\", "xxx", "...", "ooo", "+++", "---"]
+FILLS = [("0.85", ""), ("0.55", "///")]  # of the bars of the first and the second target
 AXIS_NAMES = {"train_loss": "mean training loss", "test_auc": "test AUC", "test_mse": "test mean squared error"}
 MOST_LINES = 8  # in one panel
 WIDE_RANGE = 4.0  # of clocks: beyond it their axis is logarithmic
@@ -140,7 +140,7 @@ def _round_times(axes: Axes, comparison: Comparison) -> None:
 def _speed_ups(axes: Axes, comparison: Comparison, targets: list[Target]) -> None:
     """Bars with the median over seeds, whiskers from the least to the most."""
     height = 0.8 / len(targets)
-    for i, target in enumerate(targets):
+    for i, (target, (colour, hatch)) in enumerate(zip(targets, FILLS, strict=False)):
         for row, each in enumerate(comparison.contenders):
             own_s, base_s = times_to(target, comparison, each)
             with np.errstate(invalid="ignore"):
@@ -152,8 +152,8 @@ def _speed_ups(axes: Axes, comparison: Comparison, targets: list[Target]) -> Non
                 middle,
                 height,
                 xerr=spread,
-                color=["0.85", "0.55"][i % 2],
-                hatch=HATCHES[i],
+                color=colour,
+                hatch=hatch,
                 edgecolor="black",
                 linewidth=0.6,
                 error_kw={"linewidth": 0.8},

@@ -11,7 +11,7 @@ import yaml
 from jaxtyping import Float
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.record import HISTORY, SUMMARY, history_columns
+from erasurehead_jax.record import HISTORY, SUMMARY, history_columns, reached
 
 CIRCUMSTANCES = ("data", "objective", "delay", "workers")  # alike in a comparison
 CHOSEN = ("scheme", "optimizer", "l2", "init", "x64", "compute_s", "overhead_s")  # told in the label where they differ
@@ -51,8 +51,8 @@ class Run:
 
     def time_to(self, target: float) -> float:
         """Seconds on the clock until the metric first is at least as good as the target; inf if it never is."""
-        reached = self.values >= target if self.metric == "test_auc" else self.values <= target
-        return float(self.history["clock_s"].to_numpy()[reached.argmax()]) if reached.any() else float("inf")
+        there = reached(self.metric, self.values, target)
+        return float(self.history["clock_s"].to_numpy()[there.argmax()]) if there.any() else float("inf")
 
 
 class Contender(NamedTuple):
