@@ -15,7 +15,10 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those with MPI ranks still take turns: each wants the whole machine."""
+    """Where tests run side by side, those with MPI ranks still take turns: each wants the whole machine.
+
+    The others stay together by module, so that what its tests share is made once.
+    """
     for item in items:
-        if item.get_closest_marker("mpi"):
-            item.add_marker(pytest.mark.xdist_group("mpi"))
+        together = "mpi" if item.get_closest_marker("mpi") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(together))
