@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from erasurehead_jax.errors import BAD_INPUT, INTERRUPTED, OK, ConfigError, Stopped
+from erasurehead_jax.errors import BAD_INPUT, INTERRUPTED, OK, ConfigError, JobFailed, Stopped
 from erasurehead_jax.record import require_empty
 
 _INSTALLED = Path(__file__).parent / "configs"
@@ -38,6 +39,8 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         if not _raised_by_hydra(error):
             raise
         refuse(ConfigError(f"{' '.join(sys.argv[1:])}: {error}"))
+    except JobFailed as error:
+        sys.exit(error.status)
     except Stopped as error:
         print(f"stopped: {error}", file=sys.stderr)
         sys.exit(error.status)
@@ -71,8 +74,22 @@ def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, 
     return run_dir, made
 
 
+def in_multirun() -> bool:
+    """Is this one of several jobs?"""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the command, or the job if it is one of several: the others have their turn, and the first failure's status
+    is the command's.
+    """
+    if in_multirun():
+        raise JobFailed(status)
+    sys.exit(status)
+
+
 def refuse(error: Exception) -> NoReturn:
-    """Prints the error as one line and exits with status 2."""
+    """Prints the error as one line and leaves with status 2."""
     told = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
@@ -80,7 +97,7 @@ def refuse(error: Exception) -> NoReturn:
     elif isinstance(error, MissingMandatoryValue):
         told = f"{error.full_key}=???: needs a value"
     print(f"error: {' '.join(told.split())}", file=sys.stderr)
-    sys.exit(BAD_INPUT)
+    leave(BAD_INPUT)
 
 
 def _save_config(cfg: DictConfig, run_dir: Path) -> None:

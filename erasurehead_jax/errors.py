@@ -26,6 +26,14 @@ class Diverged(Stopped):
     status = DIVERGED
 
 
+class JobFailed(Exception):
+    """One job of several has not ended well; it has said why."""
+
+    def __init__(self, status: int):
+        super().__init__(status)
+        self.status = status
+
+
 def require_whole(field: str, value: Any, least: int) -> None:
     """Raises ConfigError unless the value is a whole number, at least `least` and below 2^32."""
     if type(value) is not int or value < least:

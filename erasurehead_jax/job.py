@@ -1,6 +1,8 @@
 """From a resolved config to the objects of a run. Both backends, the launcher and every rank build them here."""
 
+import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import hydra.utils
@@ -75,7 +77,7 @@ def build(config: dict[str, Any]) -> Job:
     scheme = instantiate("scheme", config)
     delay = build_delay(config)
     objective = instantiate("objective", config)
-    dataset = instantiate("data", config)
+    dataset = _dataset(json.dumps(config["data"]), config["x64"])
     objective.check(dataset)
     block_bounds(len(dataset.train), config["blocks"])
     return Job(
@@ -95,6 +97,12 @@ def build(config: dict[str, Any]) -> Job:
         heartbeat_s=config["cluster"]["heartbeat_s"],
         target=config["target"],
     )
+
+
+@lru_cache(maxsize=1)  # jobs that follow one another mostly have the same
+def _dataset(settings: str, x64: bool) -> Dataset:
+    del x64
+    return instantiate("data", {"data": json.loads(settings)})
 
 
 def build_delay(config: dict[str, Any]) -> AbstractDelay:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from erasurehead_jax.errors import ConfigError
 
-HISTORY, SUMMARY, ARRIVALS, MODEL, LOG, ERROR, OUTCOME, CHECKPOINT = (
+HISTORY, SUMMARY, ARRIVALS, MODEL, LOG, ERROR, OUTCOME, NEXT, CHECKPOINT = (
     "history.csv",
     "summary.json",
     "arrivals.npz",
@@ -22,6 +22,7 @@ HISTORY, SUMMARY, ARRIVALS, MODEL, LOG, ERROR, OUTCOME, CHECKPOINT = (
     "train.log",
     "error.txt",
     "outcome.json",
+    "next.json",
     "checkpoint",
 )
 

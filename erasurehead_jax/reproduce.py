@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from erasurehead_jax.cluster.launch import end_waiting
 from erasurehead_jax.config import run_command
-from erasurehead_jax.errors import OK
+from erasurehead_jax.errors import JobFailed
 from erasurehead_jax.frontier import RELIABLE
 from erasurehead_jax.record import SUMMARY
+from erasurehead_jax.train import train
 
 Command = list[str]  # what follows `python -m erasurehead_jax.`
 
@@ -47,8 +49,9 @@ QUICK = Size(12, 0.1, 30, (0,), (4, 5, 6), 4)
 
 
 def commands(size: Size, folder: Path) -> Iterator[Command]:
-    """In order: r is tuned on the simulator; all that sleeps, seed by seed, and r's neighbours; then what does not, and
-    wants a quiet machine; the report.
+    """In order: r is tuned on the simulator; then seed by seed what sleeps, what does not, and a report so far.
+
+    On Amazon there are also r's neighbours, and work that cannot be interrupted.
 
     The next command may depend on what the last one found.
     """
@@ -58,25 +61,16 @@ def commands(size: Size, folder: Path) -> Iterator[Command]:
     for seed in size.seeds:
         for data in DATA_SETS:
             yield from comparison(size, folder, data, seed)
-            yield from late_work(size, folder, data, seed)
+        yield from late_work(size, folder, seed)
         if has_recording():
             recorded = ["experiment=ec2", f"seed={seed}"]
-            yield train(folder / "ec2", recorded, "scheme=uncoded,egc,ignore_stragglers")
-            yield train(folder / "ec2", recorded, "scheme=erasurehead", "wait_for=10")
-    for data in DATA_SETS:
-        best = tuned(size, folder, data)[3]
-        setting = [f"seed={size.seeds[0]}", *settings(size, data), f"rounds={size.patient}"]
-        yield train(
-            folder / data / "sleeps",
-            setting,
-            "scheme=erasurehead",
-            "load=3",
-            f"wait_for={listed((best - 2, best + 2))}",
-        )
-    for seed in size.seeds:
+            yield multirun(folder / "ec2", recorded, "scheme=uncoded,egc,ignore_stragglers")
+            yield multirun(folder / "ec2", recorded, "scheme=erasurehead", "wait_for=10")
         for data in DATA_SETS:
             yield from comparison(size, folder, data, seed, sleeps=False)
-    yield ["report", str(folder)]
+        if seed == size.seeds[0]:
+            yield neighbours(size, folder)
+        yield ["report", str(folder)]
 
 
 def has_recording() -> bool:
@@ -106,19 +100,28 @@ def comparison(size: Size, folder: Path, data: str, seed: int, sleeps: bool = Tr
     few, many = f"rounds={size.rounds}", f"rounds={size.patient}"
     where = folder / data / ("sleeps" if sleeps else "no_sleeps")
     setting = [*settings(size, data, sleeps), f"seed={seed}"]
-    yield train(where, setting, few, "scheme=uncoded")
-    yield train(where, setting, few, "scheme=egc", f"load={listed(best)}")
+    yield multirun(where, setting, few, "scheme=uncoded")
+    yield multirun(where, setting, few, "scheme=egc", f"load={listed(best)}")
     for load, r in best.items():
-        yield train(where, setting, many, "scheme=erasurehead", f"load={load}", f"wait_for={r}")
-    yield train(where, setting, many, "scheme=ignore_stragglers", f"wait_for={listed(sorted(set(best.values())))}")
+        yield multirun(where, setting, many, "scheme=erasurehead", f"load={load}", f"wait_for={r}")
+    yield multirun(where, setting, many, "scheme=ignore_stragglers", f"wait_for={listed(sorted(set(best.values())))}")
 
 
-def late_work(size: Size, folder: Path, data: str, seed: int) -> Iterator[Command]:
+def late_work(size: Size, folder: Path, seed: int) -> Iterator[Command]:
     """Where late work cannot be interrupted (late=skip)."""
-    r = tuned(size, folder, data)[3]
-    setting = [*settings(size, data), f"seed={seed}", "late=skip", "load=3", f"wait_for={r}"]
-    yield train(folder / data / "sleeps", setting, f"rounds={size.rounds}", "scheme=egc")
-    yield train(folder / data / "sleeps", setting, f"rounds={size.patient}", "scheme=erasurehead,ignore_stragglers")
+    r = tuned(size, folder, "amazon")[3]
+    where = folder / "amazon" / "sleeps"
+    setting = [*settings(size, "amazon"), f"seed={seed}", "late=skip", "load=3", f"wait_for={r}"]
+    yield multirun(where, setting, f"rounds={size.rounds}", "scheme=egc")
+    yield multirun(where, setting, f"rounds={size.patient}", "scheme=erasurehead,ignore_stragglers")
+
+
+def neighbours(size: Size, folder: Path) -> Command:
+    """Does real time agree that the simulator's r is best?"""
+    best = tuned(size, folder, "amazon")[3]
+    setting = [*settings(size, "amazon"), f"seed={size.seeds[0]}", f"rounds={size.patient}"]
+    others = f"wait_for={listed((best - 2, best + 2))}"
+    return multirun(folder / "amazon" / "sleeps", setting, "scheme=erasurehead", "load=3", others)
 
 
 def settings(size: Size, data: str, sleeps: bool = True) -> list[str]:
@@ -132,7 +135,7 @@ def listed(values: Iterable[int]) -> str:
     return ",".join(map(str, values))
 
 
-def train(where: Path, setting: list[str], *overrides: str) -> Command:
+def multirun(where: Path, setting: list[str], *overrides: str) -> Command:
     """One multirun."""
     place = [f"hydra.sweep.dir={where}", f"hydra.sweep.subdir={SUBDIR}", "resume=auto"]
     return ["train", "-m", *setting, *overrides, *place]
@@ -148,27 +151,25 @@ def reproduce() -> None:
     if not has_recording():
         print("left out: experiment=ec2, there is no $ERASUREHEAD_DATA/traces/ec2_data8.npz")
     for command in commands(QUICK if arguments.quick else PAPER, arguments.folder):
-        more = arguments.overrides if command[0] == "train" else []
-        line = [sys.executable, "-m", f"erasurehead_jax.{command[0]}", *command[1:], *more]
-        print(f"\n$ {shlex.join(['python', *line[1:]])}", flush=True)
-        status = run_to_the_end(line)
-        if status != OK:
-            sys.exit(status)
+        run([*command, *(arguments.overrides if command[0] == "train" else [])])
 
 
-def run_to_the_end(line: list[str]) -> int:
-    """The exit status. Ctrl-C reaches the command as well, which ends in order."""
-    with subprocess.Popen(line) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue
+def run(command: Command) -> None:
+    """The training commands in this process, so that one's ranks wait for the next; raises when one has failed."""
+    print(f"\n$ {shlex.join(['python', '-m', f'erasurehead_jax.{command[0]}', *command[1:]])}", flush=True)
+    if command[0] == "train":
+        sys.argv[1:] = command[1:]
+        train()
+    elif status := subprocess.run([sys.executable, "-m", f"erasurehead_jax.{command[0]}", *command[1:]]).returncode:
+        raise JobFailed(status)
 
 
 def main() -> None:
     """`python -m erasurehead_jax.reproduce`."""
-    run_command(reproduce)
+    try:
+        run_command(reproduce)
+    finally:
+        end_waiting()
 
 
 if __name__ == "__main__":

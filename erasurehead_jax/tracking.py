@@ -16,6 +16,8 @@ import numpy as np
 from erasurehead_jax.errors import require_number
 from erasurehead_jax.record import ARRIVALS, MODEL, history_columns, read_history, replacing, write_json
 
+WANDB_FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR")  # nothing outside the run directory
+
 log = logging.getLogger(__name__)
 
 
@@ -96,13 +98,20 @@ class Wandb(AbstractTracking):
             log.warning("tracking=wandb: the run was not reported (%s: %s)", type(error).__name__, error)
 
     def _report(self, run: Finished) -> None:
-        for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):  # nothing outside the run directory
-            os.environ.setdefault(name, str(run.run_dir / "wandb"))
-        (run.run_dir / "wandb").mkdir(exist_ok=True)
+        folder = run.run_dir / "wandb"
+        folder.mkdir(exist_ok=True)
+        unset = [name for name in WANDB_FOLDERS if name not in os.environ]
+        try:
+            os.environ.update(dict.fromkeys(unset, str(folder)))
+            self._log_all(run, folder / "reported.json")
+        finally:
+            for name in unset:  # the next job of this process has a directory of its own
+                del os.environ[name]
+
+    def _log_all(self, run: Finished, reported: Path) -> None:
         import wandb  # late: half a second to import
 
-        reported = run.run_dir / "wandb" / "reported.json"  # by what had happened before the run was resumed
-        before = json.loads(reported.read_text()) if reported.exists() else {"id": None, "rounds": 0}
+        before = json.loads(reported.read_text()) if reported.exists() else {"id": None, "rounds": 0}  # it was resumed
         settings = wandb.Settings(
             console="off",
             silent=True,

@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from erasurehead_jax.cluster.checkpoint import written
-from erasurehead_jax.cluster.launch import find_mpirun, run_ranks
+from erasurehead_jax.cluster.launch import end_waiting, find_mpirun, run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
 from erasurehead_jax.cluster.resume import AUTO, begun, is_done, resumed
 from erasurehead_jax.compiled import keep_compiled
-from erasurehead_jax.config import CONFIG_DIR, checked, run_command
+from erasurehead_jax.config import CONFIG_DIR, checked, in_multirun, leave, run_command
 from erasurehead_jax.errors import FAILED, OK, ConfigError, Stopped
 from erasurehead_jax.job import Job, build, instantiate, make_optimizer
 from erasurehead_jax.progress import RoundsBar, summary_table
@@ -53,6 +53,7 @@ def train(cfg: DictConfig) -> float | None:
         "checkpoint": checkpoint and str(checkpoint),
         "launched_s": time.time(),
         "launcher": [platform.node(), os.getpid()],
+        "more": in_multirun(),
     }
     try:
         with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"]) as bar:
@@ -72,7 +73,7 @@ def train(cfg: DictConfig) -> float | None:
     if status:
         sys.stderr.write(f"{told}\n")
         _point_to_checkpoint(run_dir)
-        sys.exit(status)
+        leave(status)
     return _time_to_target(run_dir)
 
 
@@ -115,7 +116,10 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
 
 def main() -> None:
     """The `erasurehead-train` command."""
-    run_command(train)
+    try:
+        run_command(train)
+    finally:
+        end_waiting()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,13 @@ from erasurehead_jax.data import amazon, kc_housing
 
 pytestmark = [pytest.mark.mpi, needs_raw]
 SETTING = ("workers=6", "load=3", "rounds=10", "tracking=none")
+EXACT = ("uncoded", "egc", "egc_cyclic")
+THE_OTHERS = [
+    ("kc_housing", "egc", "true", 1e-10),
+    ("kc_housing", "egc_cyclic", "true", 1e-10),
+    ("amazon", "uncoded", "true", 1e-10),
+    *((data, scheme, "false", 1e-4) for data in ("kc_housing", "amazon") for scheme in EXACT),
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +33,9 @@ def expected() -> dict[str, np.ndarray]:
     ("data", "scheme", "x64", "rtol"),
     [
         ("kc_housing", "uncoded", "true", 1e-10),
-        ("kc_housing", "egc", "true", 1e-10),
-        ("kc_housing", "egc_cyclic", "true", 1e-10),
-        pytest.param("kc_housing", "uncoded", "false", 1e-4, marks=pytest.mark.soak),
-        pytest.param("kc_housing", "egc", "false", 1e-4, marks=pytest.mark.soak),
-        pytest.param("kc_housing", "egc_cyclic", "false", 1e-4, marks=pytest.mark.soak),
-        ("amazon", "uncoded", "true", 1e-10),
         ("amazon", "egc", "true", 1e-10),
         ("amazon", "egc_cyclic", "true", 1e-10),
-        pytest.param("amazon", "uncoded", "false", 1e-4, marks=pytest.mark.soak),
-        pytest.param("amazon", "egc", "false", 1e-4, marks=pytest.mark.soak),
-        pytest.param("amazon", "egc_cyclic", "false", 1e-4, marks=pytest.mark.soak),
+        *(pytest.param(*case, marks=pytest.mark.soak) for case in THE_OTHERS),
     ],
 )
 def test_every_round(tmp_path: Path, expected, data: str, scheme: str, x64: str, rtol: float):

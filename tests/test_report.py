@@ -61,12 +61,15 @@ def test_other_data_or_delays_are_another_comparison(sweep: Path, tmp_path: Path
     ]
 
 
+ALMOST = 0.9999  # exact codes add the same numbers in another order
+
+
 def test_the_table_by_hand(sweep: Path):
     (comparison,) = compare(load_runs(run_folders([sweep]))[0])
     rows = {row["scheme"].split()[0]: row for row in table_rows(comparison, default_targets(comparison))}
     base = {run.summary["seed"]: run.history for run in comparison.contenders[0].runs}
     exact = {run.summary["seed"]: run.history for run in comparison.contenders[1].runs}
-    targets = {seed: history["test_auc"].iloc[-1] for seed, history in base.items()}
+    targets = {seed: ALMOST * history["test_auc"].iloc[-1] for seed, history in base.items()}
     first = lambda history, target: history["clock_s"][history["test_auc"] >= target].iloc[0]
     own_s = [first(exact[seed], targets[seed]) for seed in (0, 1)]
     base_s = [first(base[seed], targets[seed]) for seed in (0, 1)]
@@ -74,7 +77,7 @@ def test_the_table_by_hand(sweep: Path):
     assert rows["egc"]["last_x"] == pytest.approx(np.median(np.divide(base_s, own_s)))
     assert rows["uncoded"]["half_x"] == rows["uncoded"]["last_x"] == 1
     half = default_targets(comparison)[0].of(comparison.first)
-    assert half == comparison.first.history["test_auc"].iloc[3]  # of 8 rounds
+    assert half == pytest.approx(ALMOST * comparison.first.history["test_auc"].iloc[3])  # of 8 rounds
     never = table_rows(comparison, [Target("target", "1.1", 1.1)])[0]
     assert never["target_s"] == np.inf and not never["target_x"] > 0
 

@@ -51,7 +51,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return train(tmp_path_factory.mktemp("run"), *TWELVE, "scheme=egc", "rounds=60")
 
 
-@pytest.mark.parametrize(("scheme", "seed"), [("egc", 0), ("erasurehead", 2)])
+@pytest.mark.parametrize(("scheme", "seed"), [("egc", 0), pytest.param("erasurehead", 2, marks=pytest.mark.soak)])
 def test_killed_workers_are_not_missed(tmp_path: Path, undisturbed: Finished, scheme: str, seed: int):
     run, lost = killed_at_random(tmp_path, random.Random(seed), scheme)
     check_killed(run, lost, undisturbed if scheme == "egc" else None)
@@ -167,7 +167,7 @@ def check_same(resumed: Finished, expected: Finished) -> None:
     np.testing.assert_array_equal(np.isnan(resumed.arrival_s), np.isnan(expected.arrival_s))
 
 
-@pytest.mark.parametrize(("optimizer", "rows"), [("gd", 2), ("agd", 19)])
+@pytest.mark.parametrize(("optimizer", "rows"), [pytest.param("gd", 2, marks=pytest.mark.soak), ("agd", 19)])
 def test_a_killed_master_is_resumed_bit_for_bit(tmp_path: Path, ordered, optimizer: str, rows: int):
     kill_and_resume(tmp_path, optimizer, rows, ordered(optimizer))
 
@@ -192,7 +192,7 @@ def kill_and_resume(folder: Path, optimizer: str, rows: int, expected: Finished,
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_asked_to_end(tmp_path: Path, ordered, number: signal.Signals):
     """What SLURM and spot instances send: a checkpoint, a status that says so, and on it goes."""
-    with Live(tmp_path, *ORDERED, "optimizer=nesterov") as run:
+    with Live(tmp_path, *ORDERED, "optimizer=agd") as run:
         run.wait_for_rows(7)
         run.process.send_signal(number)
         asked = run.finish()
@@ -201,7 +201,7 @@ def test_asked_to_end(tmp_path: Path, ordered, number: signal.Signals):
     assert asked.summary["interrupted"] and asked.history.notna().all().all()
     if number == signal.SIGTERM:
         with Live(tmp_path, f"resume={run.run_dir}") as again:
-            check_same(again.finish(), ordered("nesterov"))
+            check_same(again.finish(), ordered("agd"))
 
 
 def test_nan_is_an_erasure(tmp_path: Path, undisturbed: Finished):
@@ -270,7 +270,7 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path, overrides: tuple[str, ...], 
     assert ranks_of(run.run_dir) == {}
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGHUP, marks=pytest.mark.soak), signal.SIGKILL])
 def test_no_rank_outlives_the_launcher(tmp_path: Path, number: signal.Signals):
     with Live(tmp_path, *SMALL, "rounds=100000") as run:
         run.wait_for_rows(1)

@@ -98,7 +98,8 @@ def test_every_command_of_the_reproduction_is_one_that_hydra_takes(size: Size, t
                 for job in jobs(overrides):
                     config = compose("train", overrides=job)
                     assert config.workers % config.load == 0 and config.wait_for <= config.workers
-    assert len(seen) == len(set(seen)) and seen[-1].startswith("report ")
+    runs = [each for each in seen if not each.startswith("report ")]
+    assert len(runs) == len(set(runs)) and seen[-1].startswith("report ")
     of = lambda *words: [each for each in seen if all(word in each for word in words)]
     for data in ("amazon", "covertype", "kc_housing"):
         for delay in (f"delay.mean_s={size.mean_s}", "delay=none"):

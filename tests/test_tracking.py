@@ -13,8 +13,6 @@ from harness import SMALL, Finished, train
 from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-pytestmark = pytest.mark.mpi
-
 TRACKED = [override for override in SMALL if override != "tracking=none"]
 OFFLINE = {"WANDB_API_KEY": "", "WANDB_MODE": "offline"}
 
@@ -81,6 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return finished
 
 
+@pytest.mark.mpi
 def test_one_run_with_everything_of_history_and_summary(run: Finished):
     (only,) = told(run.run_dir)  # from rank 0 only
     history = run.history
@@ -96,6 +95,7 @@ def test_one_run_with_everything_of_history_and_summary(run: Finished):
     assert only.run.job_type == "train" and {"erasurehead", "synthetic", "cancel"} <= set(only.run.tags)
 
 
+@pytest.mark.mpi
 def test_step_axes(run: Finished):
     (only,) = told(run.run_dir)
     metric = run.history.columns[-1]
@@ -106,6 +106,7 @@ def test_step_axes(run: Finished):
     assert {only.steps[name] for name in others} == {"round"}
 
 
+@pytest.mark.mpi
 def test_histogram_tables_picture_and_files(run: Finished):
     (only,) = told(run.run_dir)
     logged = {name: value for row in only.rows for name, value in row.items()}
@@ -128,6 +129,7 @@ def only_folder(run_dir: Path) -> str:
     return next((run_dir / "wandb").glob("offline-run-*")).name
 
 
+@pytest.mark.mpi
 def test_a_resumed_run_is_the_same_run(run: Finished):
     done = train(run.run_dir.parent, f"resume={run.run_dir}", "rounds=11", **OFFLINE)
     assert done.status == 0, done.err

@@ -1,5 +1,6 @@
-"""Starts the ranks with mpirun, watches them, and cleans up after them."""
+"""Starts the ranks with mpirun, watches them, keeps them for the next job of a multirun, and cleans up after them."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,17 +9,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from erasurehead_jax.cluster.rank import CONNECTED, INTERRUPT
 from erasurehead_jax.errors import FAILED, ConfigError
-from erasurehead_jax.record import ERROR, HISTORY, LOG, OUTCOME
+from erasurehead_jax.record import ERROR, HISTORY, LOG, NEXT, OUTCOME, replacing
 
 LOOK_EVERY_S = 0.2
 FOLLOW_S = 3.0  # from the master's end, or a rank's failure, to mpirun's end
 GRACE_S = 8.0  # from SIGTERM to SIGKILL; prterun needs about 2 s to end its ranks
+
+
+class Ranks(NamedTuple):
+    """What mpirun started, and for which jobs it will do."""
+
+    mpirun: subprocess.Popen
+    kind: tuple[str, int]  # the program, workers
+    run_dir: Path  # of the last job: they look there for the next one
+
+
+_waiting: list[Ranks] = []  # at most one: they have done their job, and wait for another
 
 
 def find_mpirun(named: str) -> str:
@@ -38,14 +49,14 @@ def find_mpirun(named: str) -> str:
 
 
 def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> tuple[int, str]:
-    """Runs rank 0 and the workers to their end; returns the exit status and why it is not 0.
+    """Runs rank 0 and the workers through a job; returns the exit status and why it is not 0.
+
+    If `more` jobs may follow, the ranks then wait for the next one. They end with `end_waiting`, with this process, or
+    when a job needs other ones, fails or loses a worker.
 
     `watch` is called now and then. Ctrl-C, SIGTERM and SIGUSR1 ask the master to end after its round; Ctrl-C is raised
     again when the ranks have ended. A second one, or a SIGHUP, ends the ranks at once.
     """
-    workers = spec["config"]["workers"]
-    command = [mpirun, "-n", str(workers + 1), "--with-ft", "ulfm", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE"]
-    command += [sys.executable, "-m", "erasurehead_jax.cluster.rank", json.dumps(spec)]
     run_dir = Path(spec["run_dir"])
     for name in (OUTCOME, ERROR):
         (run_dir / name).unlink(missing_ok=True)
@@ -56,27 +67,81 @@ def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> t
         if number == signal.SIGHUP or len(asked) > 1:
             sys.exit(128 + number)
 
+    before = _stamp(run_dir / HISTORY)  # of an earlier session, if the run is resumed
+    kind = (mpirun, spec["config"]["workers"])
     with (run_dir / LOG).open("ab") as log, _handling(ask):
-        ranks = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-            start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
-        )
-        try:
-            _wait(ranks, run_dir, watch, asked, time.monotonic() + spec["config"]["cluster"]["startup_s"])
-        finally:
-            _end(ranks)
+        ranks = _hand_over(spec, kind)
+        returned = _attend(ranks, spec, watch, asked, connected=True) if ranks else None
+        unused = not asked and not (run_dir / OUTCOME).exists() and _stamp(run_dir / HISTORY) == before
+        if ranks is None or unused:  # some rank may have died since its last job
+            (run_dir / ERROR).unlink(missing_ok=True)
+            ranks = Ranks(_start(spec, mpirun, log), kind, run_dir)
+            returned = _attend(ranks, spec, watch, asked, connected=False)
     watch()
-    status, told = _outcome(run_dir, asked, ranks.returncode)
+    status, told = _outcome(run_dir, asked, returned)
     if asked and asked[0] == signal.SIGINT:
         raise KeyboardInterrupt
     return status, told
 
 
-def _outcome(run_dir: Path, asked: list[int], returned: int) -> tuple[int, str]:
+def end_waiting() -> None:
+    """Lets ranks that wait for another job end."""
+    while _waiting:
+        ranks = _waiting.pop()
+        _leave_job(ranks.run_dir, "")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            ranks.mpirun.wait(FOLLOW_S)
+        _end(ranks.mpirun)
+        (ranks.run_dir / NEXT).unlink(missing_ok=True)
+
+
+def _hand_over(spec: dict[str, Any], kind: tuple[str, int]) -> Ranks | None:
+    """Gives the job to the ranks that wait for one, if they will do."""
+    if _waiting and _waiting[0].kind == kind and spec["more"]:
+        ranks = _waiting.pop()
+        _leave_job(ranks.run_dir, json.dumps(spec))
+        return ranks
+    end_waiting()
+    return None
+
+
+def _leave_job(run_dir: Path, job: str) -> None:
+    """Where the ranks whose last job had this run directory look for the next one; empty: there are no more."""
+    with replacing(run_dir / NEXT) as partial:
+        partial.write_text(job)
+
+
+def _start(spec: dict[str, Any], mpirun: str, log: IO[bytes]) -> subprocess.Popen:
+    command = [mpirun, "-n", str(spec["config"]["workers"] + 1), "--with-ft", "ulfm", "--bind-to", "none"]
+    command += ["--map-by", ":OVERSUBSCRIBE", sys.executable, "-m", "erasurehead_jax.cluster.rank", json.dumps(spec)]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=_environment(),
+        start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
+    )
+
+
+def _attend(
+    ranks: Ranks, spec: dict[str, Any], watch: Callable[[], None], asked: list[int], connected: bool
+) -> int | None:
+    """Until the job is over; the ranks then wait for another, or have ended, with this exit status."""
+    run_dir, stay = Path(spec["run_dir"]), False
+    try:
+        _wait(ranks.mpirun, run_dir, watch, asked, spec["config"]["cluster"]["startup_s"], connected)
+        stay = _said(run_dir, "stay")
+    finally:
+        if stay:
+            _waiting.append(ranks._replace(run_dir=run_dir))
+        else:
+            _end(ranks.mpirun)
+            (ranks.run_dir / NEXT).unlink(missing_ok=True)
+    return ranks.mpirun.returncode
+
+
+def _outcome(run_dir: Path, asked: list[int], returned: int | None) -> tuple[int, str]:
     outcome, error = run_dir / OUTCOME, run_dir / ERROR
     if outcome.exists():
         found = json.loads(outcome.read_text())
@@ -88,13 +153,20 @@ def _outcome(run_dir: Path, asked: list[int], returned: int) -> tuple[int, str]:
     return FAILED, f"{told.rstrip()}\nsee {run_dir / LOG}"
 
 
-def _wait(ranks: subprocess.Popen, run_dir: Path, watch: Callable[[], None], asked: list[int], ready_s: float) -> None:
-    """Until mpirun has ended, or rank 0 is done or failed and mpirun had a while to follow.
+def _wait(
+    ranks: subprocess.Popen,
+    run_dir: Path,
+    watch: Callable[[], None],
+    asked: list[int],
+    startup_s: float,
+    connected: bool,
+) -> None:
+    """Until mpirun has ended, or rank 0 is done or failed and mpirun had a while to follow, if it is to end.
 
     A rank that dies before MPI_Init is through leaves the others there for ever: that ends the job at once if it was on
     this machine, else at `ready_s`.
     """
-    passed_on, over_s, connected, most = False, None, False, 0
+    passed_on, over_s, most, ready_s = False, None, 0, time.monotonic() + startup_s
     log, began = run_dir / LOG, (run_dir / LOG).stat().st_size
     before = _stamp(run_dir / HISTORY)  # of an earlier session, if the run is resumed
     while ranks.poll() is None:
@@ -112,16 +184,16 @@ def _wait(ranks: subprocess.Popen, run_dir: Path, watch: Callable[[], None], ask
             ranks.send_signal(INTERRUPT)
             passed_on = True
         if over_s is None and ((run_dir / OUTCOME).exists() or (run_dir / ERROR).exists()):
-            over_s = time.monotonic() + (0 if _hangs(run_dir) else FOLLOW_S)
+            over_s = time.monotonic() + (0 if _said(run_dir, "hanging") or _said(run_dir, "stay") else FOLLOW_S)
         if over_s is not None and time.monotonic() > over_s:
             return
         time.sleep(LOOK_EVERY_S)
 
 
-def _hangs(run_dir: Path) -> bool:
-    """Has the master said that some worker will never end by itself?"""
+def _said(run_dir: Path, name: str) -> bool:
+    """What the master has left word of: that some worker will never end by itself, or that all wait for another job."""
     outcome = run_dir / OUTCOME
-    return outcome.exists() and bool(json.loads(outcome.read_text())["hanging"])
+    return outcome.exists() and bool(json.loads(outcome.read_text())[name])
 
 
 def _children(pid: int) -> int:
@@ -136,7 +208,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Ctrl-C and requests to end go to `handler`, except those that are ignored (as a shell does for `&`)."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)

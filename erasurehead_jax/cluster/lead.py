@@ -1,9 +1,10 @@
 """Rank 0's part of a run: train on the clock, then evaluate, sum up and report off the clock."""
 
+import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,15 +34,30 @@ class Ending(NamedTuple):
     message: str
 
 
-def lead(job: Job, spec: dict[str, Any]) -> None:
-    """Trains and writes the run directory.
+def lead(job: Job, spec: dict[str, Any]) -> bool:
+    """Trains and writes the run directory. Returns whether the ranks wait for another job.
 
     `spec` comes from the launcher: the resolved config, the chosen config files (choices), run_dir, the checkpoint to
-    go on from (a path, or None), launched_s (seconds since the epoch) and launcher (host and process id).
+    go on from (a path, or None), launched_s (seconds since the epoch), launcher (host and process id) and
+    more (whether another job may follow).
     """
+    with _asked() as asked:
+        return _lead(job, spec, lambda: bool(asked))
+
+
+@contextlib.contextmanager
+def _asked() -> Iterator[list[int]]:
+    """The requests to end that have come."""
     asked: list[int] = []
-    for number in ASKS:
-        signal.signal(number, lambda number, _: asked.append(number))
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in ASKS}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lead(job: Job, spec: dict[str, Any], asked: Callable[[], bool]) -> bool:
     run_dir, config = Path(spec["run_dir"]), spec["config"]
     master = Master(job, make_optimizer(config)())
     checkpoints = Checkpoints(run_dir, config)
@@ -50,7 +66,7 @@ def lead(job: Job, spec: dict[str, Any]) -> None:
     log.info("%d workers ready after %.1f s, compiled", master.protocol.alive.sum(), startup_s)
 
     try:
-        ending = _train(job, master, recorder, checkpoints, lambda: bool(asked))
+        ending = _train(job, master, recorder, checkpoints, asked)
         until_s = time.perf_counter() + GOODBYE_SHARE * config["cluster"]["shutdown_s"]
         log.info("%d rounds in %.3f s", recorder.history.count, recorder.clock_s)
         master.dismiss()
@@ -62,12 +78,12 @@ def lead(job: Job, spec: dict[str, Any]) -> None:
     finally:
         recorder.close()
     instantiate("tracking", config).report(Finished(run_dir, config, spec["choices"], summary))
-    staying = master.staying(until_s)
-    write_json(run_dir / OUTCOME, ending._asdict() | {"hanging": staying})
-    if not staying:
-        master.release_workers()
-        return
-    log.warning("workers %s hang: they are killed", staying)
+    hanging = master.staying(until_s)
+    stay = spec["more"] and ending.status == OK and not hanging and master.complete
+    write_json(run_dir / OUTCOME, ending._asdict() | {"hanging": hanging, "stay": stay})
+    if not hanging:
+        return master.release_workers(stay)
+    log.warning("workers %s hang: they are killed", hanging)
     while True:  # nothing more can be done from inside: the launcher ends every rank
         time.sleep(1)
 

@@ -153,9 +153,17 @@ class Master:
         """The live workers that have not said goodbye by this instant of time.perf_counter()."""
         return self._end.staying(until_s)
 
-    def release_workers(self) -> None:
-        """Lets the workers end, after everybody's goodbye."""
-        self._end.release_workers()
+    @property
+    def complete(self) -> bool:
+        """Are all workers alive?"""
+        return self._end.complete
+
+    def release_workers(self, stay: bool) -> bool:
+        """After everybody's goodbye: keeps the workers for another job if `stay` and all live, else lets them end.
+
+        Returns whether they stay.
+        """
+        return self._end.release_workers(stay)
 
     def _until_not_waiting(self, decision: Decision, began_s: float, interrupted: Callable[[], bool]) -> Decision:
         while isinstance(decision, Wait) and not interrupted():

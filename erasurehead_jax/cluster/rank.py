@@ -1,4 +1,7 @@
-"""What `mpirun` starts: `python -m erasurehead_jax.cluster.rank SPEC`, SPEC in JSON. Rank 0 leads, the others work."""
+"""What `mpirun` starts: `python -m erasurehead_jax.cluster.rank SPEC`, SPEC in JSON. Rank 0 leads, the others work.
+
+More jobs may follow, each a next.json in the run directory of the one before; they find JAX and the data ready.
+"""
 
 import contextlib
 import json
@@ -14,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from erasurehead_jax.errors import FAILED, OK
-from erasurehead_jax.record import ERROR
+from erasurehead_jax.record import ERROR, LOG, NEXT
 
 INTERRUPT = signal.SIGUSR2  # "end after this round": what the launcher makes of Ctrl-C; mpirun passes it to every rank
+
+NEXT_EVERY_S = 0.05
 
 CONNECTED = "all ranks are connected"  # the launcher looks for this line: from here on a rank may die
 
@@ -24,7 +29,8 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Runs this rank's part. An error that is not the master's death ends the job; the first is kept in error.txt.
+    """Runs this rank's part of every job. An error that is not the master's death ends the ranks; the first is kept in
+    error.txt.
 
     A rank that fails does not finalize: the others notice that it is gone, and the launcher ends them.
     """
@@ -35,7 +41,10 @@ def main() -> None:
     from erasurehead_jax.cluster import transport
 
     try:
-        _run(spec)
+        _connect(spec)
+        while _run(spec) and (job := _next_job(Path(spec["run_dir"]))):
+            spec = json.loads(job)
+            _log_to(Path(spec["run_dir"]) / LOG)
         transport.finalize()
         os._exit(OK)
     except BaseException:
@@ -44,26 +53,53 @@ def main() -> None:
         os._exit(FAILED)
 
 
-def _run(spec: dict[str, Any]) -> None:
+def _connect(spec: dict[str, Any]) -> None:
+    """What is done once: rank 0 stays as long as the launcher, and JAX starts."""
     from erasurehead_jax.cluster import transport
 
     if transport.size() != (expected := spec["config"]["workers"] + 1):
         raise RuntimeError(f"{transport.size()} ranks instead of {expected}: mpirun and mpi4py's MPI do not match")
     if transport.rank() == 0:
         log.info(CONNECTED)
+        threading.Thread(target=_end_with_launcher, args=spec["launcher"], daemon=True).start()
     _start_jax(transport.rank())
+
+
+def _run(spec: dict[str, Any]) -> bool:
+    """One job; returns whether another may follow."""
+    from erasurehead_jax.cluster import transport
     from erasurehead_jax.job import build
 
     job = build(spec["config"])
     if transport.rank() == 0:
-        threading.Thread(target=_end_with_launcher, args=spec["launcher"], daemon=True).start()
         from erasurehead_jax.cluster.lead import lead
 
-        lead(job, spec)
-    else:
-        from erasurehead_jax.cluster.worker import work
+        return lead(job, spec)
+    from erasurehead_jax.cluster.worker import work
 
-        work(job, transport.rank() - 1)
+    return work(job, transport.rank() - 1)
+
+
+def _next_job(run_dir: Path) -> str:
+    """What the launcher leaves in the run directory of the last job, on every rank; empty if there are no more."""
+    from erasurehead_jax.cluster import transport
+
+    if transport.rank() > 0:
+        return transport.take_job()
+    left = run_dir / NEXT
+    while not left.exists():
+        time.sleep(NEXT_EVERY_S)
+    job = left.read_text()
+    left.unlink()
+    transport.hand_out(job)
+    return job
+
+
+def _log_to(path: Path) -> None:
+    """What this rank says goes to the log of the job at hand, where its disk has that."""
+    with contextlib.suppress(OSError), path.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
 
 
 def _end_with_launcher(host: str, pid: int) -> None:

@@ -20,8 +20,8 @@ class Task(NamedTuple):
     zeros: Params
 
 
-def work(job: Job, worker: int) -> None:
-    """Answers models until the master says stop. `worker` counts from 0."""
+def work(job: Job, worker: int) -> bool:
+    """Answers models until the master says stop. `worker` counts from 0. Returns whether there may be another job."""
     messages = [int(m) for m in np.flatnonzero(job.scheme.code.owner == worker)]
     touched, tasks = _tasks(job, messages)
     add_gradient = jax.jit(lambda total, x, rows, weights: total + job.objective.gradient(x, rows, weights))
@@ -49,7 +49,7 @@ def work(job: Job, worker: int) -> None:
             if answer is None:
                 break
             end.answer(message, model.round, np.asarray(answer))
-    end.goodbye()
+    return end.goodbye()
 
 
 def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None, list[Task]]:

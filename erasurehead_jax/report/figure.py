@@ -27,16 +27,12 @@ def comparison_figure(comparison: Comparison, targets: list[Target], stem: Path)
     """The metric against the clock (a panel for every late policy), time of a round and speed-ups, as PNG and SVG."""
     panels = _panels(comparison, targets[-1])
     few = len(comparison.contenders)
-    figure, axes = plt.subplots(
-        1,
-        len(panels) + 2,
-        figsize=(5.2 * len(panels) + 8.2, max(4.2, 1.2 + 0.3 * few)),
-        width_ratios=[1.3] * len(panels) + [1, 1],
-        layout="constrained",
-        squeeze=False,
-    )
-    *against_clock, per_round, speed_ups = axes[0]
-    for panel, (late, shown) in zip(against_clock, panels, strict=True):
+    heights = (3.2, 1.1 + 0.28 * few)
+    figure = plt.figure(figsize=(11, sum(heights)), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
+    against_clock = above.subplots(1, len(panels), squeeze=False)
+    per_round, speed_ups = below.subplots(1, 2)
+    for panel, (late, shown) in zip(against_clock[0], panels, strict=True):
         _against_clock(panel, comparison, shown, targets)
         panel.set_title(f"late={late}" if len(panels) > 1 else "", fontsize=9)
     _round_times(per_round, comparison)
@@ -114,8 +110,7 @@ def _against_clock(axes: Axes, comparison: Comparison, shown: list[Contender], t
         side = "bottom" if value == max(values) else "top"
         axes.annotate(target.words, (0.01, value), xycoords=("axes fraction", "data"), va=side, color="0.4", fontsize=7)
     axes.set(xlabel="training clock (s), all waiting included", ylabel=AXIS_NAMES[comparison.first.metric])
-    rising = comparison.first.metric == "test_auc"
-    axes.legend(fontsize=8, loc="lower right" if rising else "upper right", facecolor="white", edgecolor="none")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -166,7 +161,7 @@ def _speed_ups(axes: Axes, comparison: Comparison, targets: list[Target]) -> Non
     axes.set_ylim(len(comparison.contenders) - 0.5, -0.5)
     axes.set_xlabel(f"times as fast as {comparison.contenders[0].label}\nto the same {comparison.first.metric}")
     axes.margins(x=0.15)
-    axes.legend(frameon=False, fontsize=7, loc="upper right")
+    axes.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(targets), borderpad=0)
     axes.spines[["top", "right"]].set_visible(False)
 
 

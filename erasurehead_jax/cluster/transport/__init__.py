@@ -10,7 +10,16 @@ fails with MPI_ERR_PROC_FAILED, once, and everything else goes on.
 """
 
 from erasurehead_jax.cluster.transport.master_end import Answer, Faulty, Lost, MasterEnd
-from erasurehead_jax.cluster.transport.wire import REHEARSAL, Broken, finalize, mpi_version, rank, size
+from erasurehead_jax.cluster.transport.wire import (
+    REHEARSAL,
+    Broken,
+    finalize,
+    hand_out,
+    mpi_version,
+    rank,
+    size,
+    take_job,
+)
 from erasurehead_jax.cluster.transport.worker_end import WorkerEnd
 
 __all__ = [
@@ -22,7 +31,9 @@ __all__ = [
     "MasterEnd",
     "WorkerEnd",
     "finalize",
+    "hand_out",
     "mpi_version",
     "rank",
     "size",
+    "take_job",
 ]

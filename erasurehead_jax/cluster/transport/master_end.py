@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from erasurehead_jax.cluster.transport.wire import (
     ALL,
     ANSWER,
+    END,
     GOODBYE,
     HEADER,
     HELLO,
@@ -16,6 +17,8 @@ from erasurehead_jax.cluster.transport.wire import (
     MODEL,
     MPI,
     RELEASE,
+    SHRINK,
+    STAY,
     STOP,
     Nap,
     Packet,
@@ -218,17 +221,25 @@ class MasterEnd:
                 return sorted(self._staying)
             nap()
 
-    def release_workers(self) -> None:
-        """After everybody's goodbye: lets the workers, and this rank, finalize."""
-        shrink = np.array([self._dead.any()], np.uint8)
+    @property
+    def complete(self) -> bool:
+        """Are all workers alive?"""
+        return not self._dead.any()
+
+    def release_workers(self, stay: bool) -> bool:
+        """After everybody's goodbye: lets the workers, and this rank, finalize; or if `stay` and nobody is dead, keeps
+        them for the next job. Returns whether they stay.
+        """
+        verdict = SHRINK if not self.complete else STAY if stay else END
         for j in np.flatnonzero(~self._dead).tolist():
             try:
-                self._comm.Send(shrink, j + 1, RELEASE)
+                self._comm.Send(np.array([verdict], np.uint8), j + 1, RELEASE)
             except MPI.Exception as error:
                 self._lose(j, error)
         for message in np.flatnonzero(self._posted).tolist():
             if not self._dead[self._owner[message]]:
                 self._receives[message].Cancel()
                 self._receives[message].Wait()
-        if shrink[0]:
+        if verdict == SHRINK:
             self._comm.Shrink()
+        return verdict == STAY

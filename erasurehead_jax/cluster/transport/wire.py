@@ -9,7 +9,8 @@ mpi4py.rc.thread_level = "funneled"  # rank 0 has threads (tracking), but only i
 
 from mpi4py import MPI  # noqa: E402
 
-MODEL, HELLO, GOODBYE, RELEASE, ANSWER = 1, 2, 3, 4, 16  # tags; message m has tag ANSWER + m
+MODEL, HELLO, GOODBYE, RELEASE, JOB, ANSWER = 1, 2, 3, 4, 5, 16  # tags; message m has tag ANSWER + m
+END, SHRINK, STAY = 0, 1, 2  # what becomes of the ranks after a job: they finalize, the dead cut off first, or wait
 REHEARSAL, STOP = -1, -2  # instead of a round: a model to answer at once, no more models
 ALL = -1  # instead of coordinates: every one
 HEADER = 16  # bytes: the round (int64) and the seconds to sleep first (float64)
@@ -69,6 +70,22 @@ def size() -> int:
 def mpi_version() -> str:
     """The MPI library's name and version."""
     return MPI.Get_library_version().split(",")[0].strip("\0 ")
+
+
+def hand_out(job: str) -> None:
+    """Gives the next job to every worker that waits in `take_job`; an empty one: there are no more."""
+    for j in range(1, size()):
+        MPI.COMM_WORLD.Send(np.frombuffer(job.encode(), np.uint8), j, JOB)
+
+
+def take_job() -> str:
+    """Waits for the master's next job; empty if there are no more."""
+    comm, status, nap = MPI.COMM_WORLD, MPI.Status(), Nap()
+    while not comm.Iprobe(0, JOB, status):
+        nap()
+    job = np.empty(status.Get_count(MPI.BYTE), np.uint8)
+    comm.Recv(job, 0, JOB)
+    return job.tobytes().decode()
 
 
 def finalize() -> None:

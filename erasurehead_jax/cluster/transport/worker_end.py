@@ -13,6 +13,8 @@ from erasurehead_jax.cluster.transport.wire import (
     MODEL,
     MPI,
     RELEASE,
+    SHRINK,
+    STAY,
     STOP,
     Nap,
     Packet,
@@ -77,17 +79,20 @@ class WorkerEnd:
         packet.payload[:] = vector
         self._sends[message] = self._comm.Issend(packet.bytes, 0, ANSWER + message)
 
-    def goodbye(self) -> None:
-        """Waits until everything sent has been taken, tells the master, and waits until all may finalize."""
+    def goodbye(self) -> bool:
+        """Waits until everything sent has been taken, tells the master, and waits for its word: True if there may be
+        another job, False if all may finalize.
+        """
         for message in self._sends:
             self._finish(message)
         self._comm.Send(np.empty(0, np.uint8), 0, GOODBYE)
-        shrink, nap = np.zeros(1, np.uint8), Nap()
-        released = self._comm.Irecv(shrink, 0, RELEASE)
+        verdict, nap = np.zeros(1, np.uint8), Nap()
+        released = self._comm.Irecv(verdict, 0, RELEASE)
         while not released.Test():
             nap()
-        if shrink[0]:
+        if verdict[0] == SHRINK:
             self._comm.Shrink()  # without the dead: with them MPI_Finalize would hang
+        return bool(verdict[0] == STAY)
 
     def _finish(self, message: int) -> None:
         nap = Nap()

@@ -1,0 +1,92 @@
+"""The jobs of a multirun share their ranks: results, failures, and who has died."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from harness import LIMIT_S, SMALL, TESTS, Finished, command, environment, ranks_of, train
+
+from erasurehead_jax.cluster.rank import CONNECTED
+
+pytestmark = pytest.mark.mpi
+CERTAIN = (*SMALL, "delay._target_=harness.Spaced", "checkpoint.every=3")  # the order of arrival is beyond doubt
+
+
+def multirun(folder: Path, *overrides: str) -> list[Finished]:
+    """Every job, in order; all have the status of the multirun."""
+    done = subprocess.run(
+        command("-m", *overrides, f"hydra.sweep.dir={folder / 'sweep'}", "hydra.sweep.subdir=${hydra:job.num}"),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    jobs = sorted((folder / "sweep").glob("[0-9]*"), key=lambda path: int(path.name))
+    return [Finished(done.returncode, done.stdout, done.stderr, job) for job in jobs]
+
+
+def starts(jobs: list[Finished]) -> list[int]:
+    """The jobs for which ranks were started."""
+    return [i for i, job in enumerate(jobs) if CONNECTED in (job.run_dir / "train.log").read_text()]
+
+
+def test_as_if_each_were_alone(tmp_path: Path):
+    """Bit for bit: other schemes, precisions and data than in the job before, and the log where it belongs."""
+    jobs = multirun(tmp_path, *CERTAIN, "scheme=egc,erasurehead", "x64=true,false", "data.rows=1003,803")
+    assert [job.status for job in jobs] == [0] * 8, jobs[0].err
+    assert starts(jobs) == [0]
+    for i in (0, 7):
+        settings = (f"scheme={['egc', 'erasurehead'][i // 7]}", f"x64={['true', 'false'][i // 7]}")
+        (tmp_path / str(i)).mkdir()
+        alone = train(tmp_path / str(i), *CERTAIN, *settings, f"data.rows={[1003, 803][i // 7]}")
+        times = ["clock_s", "round_s"]
+        pd.testing.assert_frame_equal(jobs[i].history.drop(columns=times), alone.history.drop(columns=times))
+        ours, theirs = (np.load(run.run_dir / "model.npz")["x"] for run in (jobs[i], alone))
+        assert ours.dtype == theirs.dtype and (ours == theirs).all()
+        assert {path.name for path in jobs[i].run_dir.iterdir()} == {path.name for path in alone.run_dir.iterdir()}
+    assert all("8 rounds in" in (job.run_dir / "train.log").read_text() for job in jobs)
+    assert not [pid for job in jobs for pid in ranks_of(job.run_dir)]
+
+
+def test_a_job_fails_alone(tmp_path: Path):
+    """One raises on the master, one on a worker; those after them have new ranks, and the status is the first's."""
+    broken = ("data._target_=harness.broken_on_rank", "+data.rank=98,0,2,99")
+    jobs = multirun(tmp_path, *SMALL, *broken)
+    assert [(job.run_dir / "summary.json").exists() for job in jobs] == [True, False, False, True]
+    assert starts(jobs)[0] == 0 and starts(jobs)[-1] == 3
+    assert jobs[0].status == 1 and jobs[0].err.count("the disk of this rank is on fire") >= 2
+
+
+def test_a_refused_job_fails_alone(tmp_path: Path):
+    jobs = multirun(tmp_path, *SMALL, "load=2,3,1")
+    assert [job.run_dir.name for job in jobs] == ["0", "2"] and starts(jobs) == [0]
+    assert jobs[0].status == 2 and "error: load=3: must divide blocks=4" in jobs[0].err
+
+
+def test_other_ranks_for_another_number_of_workers(tmp_path: Path):
+    jobs = multirun(tmp_path, *SMALL, "workers=4,6")
+    assert [job.status for job in jobs] == [0, 0], jobs[0].err
+    assert starts(jobs) == [0, 1]
+
+
+def test_who_has_died_is_replaced(tmp_path: Path):
+    """A worker is killed during the first job, one while the ranks wait for the third."""
+    done = subprocess.run(
+        [sys.executable, TESTS / "killed_between.py", *CERTAIN, "scheme=egc"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=2 * LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    jobs = [Finished(0, "", "", tmp_path / name / "0") for name in ("first", "second", "third")]
+    assert [len(job.history) for job in jobs] == [8] * 3
+    assert [[row["worker"] for row in job.summary["lost_workers"]] for job in jobs] == [[1], [], []]
+    assert starts(jobs) == [0, 1, 2]
