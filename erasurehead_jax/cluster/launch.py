@@ -88,8 +88,8 @@ def end_waiting() -> None:
     """Lets ranks that wait for another job end."""
     while _waiting:
         ranks = _waiting.pop()
-        _leave_job(ranks.run_dir, "")
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            _leave_job(ranks.run_dir, "")
             ranks.mpirun.wait(FOLLOW_S)
         _end(ranks.mpirun)
         (ranks.run_dir / NEXT).unlink(missing_ok=True)
@@ -98,9 +98,9 @@ def end_waiting() -> None:
 def _hand_over(spec: dict[str, Any], kind: tuple[str, int]) -> Ranks | None:
     """Gives the job to the ranks that wait for one, if they will do."""
     if _waiting and _waiting[0].kind == kind and spec["more"]:
-        ranks = _waiting.pop()
-        _leave_job(ranks.run_dir, json.dumps(spec))
-        return ranks
+        with contextlib.suppress(OSError):  # somebody has removed the directory
+            _leave_job(_waiting[0].run_dir, json.dumps(spec))
+            return _waiting.pop()
     end_waiting()
     return None
 

@@ -45,6 +45,8 @@ def main() -> None:
         while _run(spec) and (job := _next_job(Path(spec["run_dir"]))):
             spec = json.loads(job)
             _log_to(Path(spec["run_dir"]) / LOG)
+            if transport.rank() == 0:
+                transport.hand_out(job)  # fails if a worker has died: the launcher then starts other ranks
         transport.finalize()
         os._exit(OK)
     except BaseException:
@@ -81,7 +83,10 @@ def _run(spec: dict[str, Any]) -> bool:
 
 
 def _next_job(run_dir: Path) -> str:
-    """What the launcher leaves in the run directory of the last job, on every rank; empty if there are no more."""
+    """What the launcher leaves in the run directory of the last job; empty if there are no more.
+
+    Rank 0 has still to hand it out to the workers, unless it is empty.
+    """
     from erasurehead_jax.cluster import transport
 
     if transport.rank() > 0:
@@ -91,7 +96,8 @@ def _next_job(run_dir: Path) -> str:
         time.sleep(NEXT_EVERY_S)
     job = left.read_text()
     left.unlink()
-    transport.hand_out(job)
+    if not job:
+        transport.hand_out(job)
     return job
 
 

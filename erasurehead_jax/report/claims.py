@@ -1,13 +1,12 @@
 """What the paper claims, beside what the runs at hand measured, met or not."""
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from erasurehead_jax.report.runs import Comparison, Contender
-from erasurehead_jax.report.table import Target, times_to
+from erasurehead_jax.report.table import Target, speed_ups, times_to
 from erasurehead_jax.theory import order_statistic_s, wait_for_all_s
 
 LAST = Target("last", "uncoded at its end")
@@ -133,7 +132,4 @@ def _best(comparison: Comparison, scheme: str, loads: tuple[int, ...]) -> tuple[
     if not some:
         return None
     best = min(some, key=lambda each: _time_s(comparison, each))
-    own_s, base_s = times_to(LAST, comparison, best)
-    with np.errstate(invalid="ignore"):
-        ratio = float(np.median(base_s / own_s))
-    return best, 0.0 if math.isnan(ratio) else ratio
+    return best, float(np.nan_to_num(speed_ups(LAST, comparison, best)[1]))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from erasurehead_jax.report.runs import Comparison, Contender
-from erasurehead_jax.report.table import Target, times_to
+from erasurehead_jax.report.table import Target, speed_ups, times_to
 
 # Legible without colour: every contender has its own line style and marker, the bars of a target their hatching.
 STYLES = [("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ("-", "v"), ("--", "P"), ("-.", "X"), (":", "*")]
@@ -137,11 +137,9 @@ def _speed_ups(axes: Axes, comparison: Comparison, targets: list[Target]) -> Non
     height = 0.8 / len(targets)
     for i, (target, (colour, hatch)) in enumerate(zip(targets, FILLS, strict=False)):
         for row, each in enumerate(comparison.contenders):
-            own_s, base_s = times_to(target, comparison, each)
-            with np.errstate(invalid="ignore"):
-                ratios = np.nan_to_num(base_s / own_s)
-            y, middle = row + (i - (len(targets) - 1) / 2) * height, float(np.median(ratios))
-            spread = [[middle - ratios.min()], [ratios.max() - middle]] if len(ratios) > 1 else None
+            ratios, median = speed_ups(target, comparison, each)
+            y, middle = row + (i - (len(targets) - 1) / 2) * height, float(np.nan_to_num(median))
+            spread = [[middle - ratios.min()], [ratios.max() - middle]] if len(ratios) > 1 and middle else None
             axes.barh(
                 y,
                 middle,
@@ -154,8 +152,9 @@ def _speed_ups(axes: Axes, comparison: Comparison, targets: list[Target]) -> Non
                 error_kw={"linewidth": 0.8},
                 label=target.words if not row else None,
             )
-            shown = f" {middle:.2g}" if middle else " not reached"
-            axes.annotate(shown, (max(middle, ratios.max()), y), va="center", fontsize=7)
+            reached = f"reached by {np.count_nonzero(ratios)} of {len(ratios)}" if ratios.any() else "not reached"
+            shown = f" {middle:.2g}" if middle else f" {reached}"
+            axes.annotate(shown, (max(middle, ratios.max()) if middle else 0, y), va="center", fontsize=7)
     axes.axvline(1, color="0.4", linewidth=0.8)
     axes.set_yticks(range(len(comparison.contenders)), [""] * len(comparison.contenders))
     axes.set_ylim(len(comparison.contenders) - 0.5, -0.5)

@@ -43,6 +43,17 @@ def times_to(target: Target, comparison: Comparison, contender: Contender) -> tu
     return np.array(own), np.array([base.time_to(target.of(base)) for base in bases])
 
 
+def speed_ups(target: Target, comparison: Comparison, contender: Contender) -> tuple[np.ndarray, float]:
+    """How many times as fast to the target as the first contender each seed's run is, 0 where it never gets there.
+
+    And their median, nan where half of the seeds never do.
+    """
+    own_s, base_s = times_to(target, comparison, contender)
+    with np.errstate(invalid="ignore"):
+        ratios = np.nan_to_num(base_s / own_s)
+    return ratios, float(np.median(ratios)) if np.isfinite(np.median(own_s)) else math.nan
+
+
 def table_rows(comparison: Comparison, targets: list[Target]) -> list[dict[str, Any]]:
     """One row a contender, medians over its seeds; seconds, but for round_ms. Speed-ups are those of equal seeds."""
     return [_row(comparison, contender, targets) for contender in comparison.contenders]
@@ -60,9 +71,9 @@ def _row(comparison: Comparison, contender: Contender, targets: list[Target]) ->
         "round_ms": float(np.median([1e3 * run.summary["clock_s"] / run.summary["rounds"] for run in runs])),
     }
     for target in targets:
-        own_s, base_s = times_to(target, comparison, contender)
-        with np.errstate(invalid="ignore"):
-            row |= {f"{target.name}_s": float(np.median(own_s)), f"{target.name}_x": float(np.median(base_s / own_s))}
+        own_s, _ = times_to(target, comparison, contender)
+        row[f"{target.name}_s"] = float(np.median(own_s))
+        row[f"{target.name}_x"] = speed_ups(target, comparison, contender)[1]
     row["decode_error"] = float(np.mean([run.history["decode_error"].mean() for run in runs]))
     row[comparison.first.metric] = float(np.median([run.summary["final"][comparison.first.metric] for run in runs]))
     return row
@@ -81,7 +92,7 @@ def terminal_table(rows: list[dict[str, Any]], title: str) -> Table:
 def markdown_table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown."""
     lines = ["| " + " | ".join(map(heading, rows[0])) + " |"]
-    lines.append("|" + "|".join("---" if name == "scheme" else "--:" for name in rows[0]) + "|")
+    lines.append("|" + "|".join("---" if isinstance(value, str) else "--:" for value in rows[0].values()) + "|")
     lines += ["| " + " | ".join(cell(name, value) for name, value in row.items()) + " |" for row in rows]
     return "\n".join(lines)
 
@@ -103,7 +114,7 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return "not reached" if name.endswith("_s") else "-"
     if name.endswith("_x"):
-        return f"{value:.2f} x" if value else "-"
+        return f"{value:.2f} x"
     if isinstance(value, float):
         return f"{value:.4f}" if name.startswith("test") else f"{value:.1f}" if name == "round_ms" else f"{value:.2f}"
     return str(value)
