@@ -14,6 +14,7 @@ def pytest_report_header() -> str:
     return f"jax {jax.__version__} on {jax.default_backend()}, x64"
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, those with MPI ranks still take turns: each wants the whole machine.
 
