@@ -106,12 +106,16 @@ def test_damaged_and_unfinished_runs_are_left_out_with_a_line(sweep: Path, tmp_p
     kinds["unfinished"], kinds["no JSON"], kinds["rounds"] = (tmp_path / folder.name for folder in folders[:3])
     (kinds["unfinished"] / "summary.json").unlink()
     (kinds["no JSON"] / "summary.json").write_text("{")
+    kinds["interrupted"] = tmp_path / folders[3].name
+    summary = kinds["interrupted"] / "summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"interrupted": True}))
     history = kinds["rounds"] / "history.csv"
     history.write_text("".join(history.read_text().splitlines(keepends=True)[:4]))
     done = report(str(tmp_path))
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("skipped ")]
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert f"skipped {kinds['interrupted']}: ended after 8 rounds" in lines
     assert "unfinished, it has no summary.json" in done.stdout
     assert "history.csv has 3 rounds, summary.json says 8" in done.stdout
     nothing = report(str(kinds["no JSON"]))

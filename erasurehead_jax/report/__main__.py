@@ -37,6 +37,7 @@ def report() -> None:
     found = run_folders(arguments.folders)
     whatifs = [folder for folder in found if is_whatif(folder)]
     runs, skipped = load_runs(folder for folder in found if folder not in whatifs)
+    skipped += [f"skipped {run.folder}: ended after {len(run.history)} rounds" for run in runs if run.interrupted]
     for line in skipped:
         console.print(line, highlight=False, soft_wrap=True)
     if not runs and not whatifs:
@@ -45,7 +46,7 @@ def report() -> None:
     folder = arguments.folders[0] / FOLDER
     folder.mkdir(exist_ok=True)
     parts = ["# Report", *skipped]
-    for comparison in compare(runs):
+    for comparison in compare([run for run in runs if not run.interrupted]):
         targets = default_targets(comparison) if arguments.target is None else [_given(arguments.target)]
         parts += _compared(comparison, targets, folder, console)
     for each in whatifs:

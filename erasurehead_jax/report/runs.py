@@ -25,6 +25,11 @@ class Run:
         self.folder, self.config, self.summary, self.history = folder, config, summary, history
 
     @property
+    def interrupted(self) -> bool:
+        """Has it had less than its rounds? Such a run is not compared with others."""
+        return bool(self.summary.get("interrupted"))
+
+    @property
     def metric(self) -> str:
         """test_auc or test_mse."""
         return str(self.history.columns[-1])
