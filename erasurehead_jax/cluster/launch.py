@@ -164,7 +164,7 @@ def _wait(
     """Until mpirun has ended, or rank 0 is done or failed and mpirun had a while to follow, if it is to end.
 
     A rank that dies before MPI_Init is through leaves the others there for ever: that ends the job at once if it was on
-    this machine, else at `ready_s`.
+    this machine, else after `startup_s`.
     """
     passed_on, over_s, most, ready_s = False, None, 0, time.monotonic() + startup_s
     log, began = run_dir / LOG, (run_dir / LOG).stat().st_size
