@@ -48,6 +48,11 @@ def test_importing_the_package_starts_no_mpi():
     assert run(sys.executable, "-c", modules).stdout.strip() == "False"
 
 
+def test_the_report_loads_no_jax():
+    modules = "import sys, erasurehead_jax.report.__main__; print('jax' in sys.modules)"
+    assert run(sys.executable, "-c", modules).stdout.strip() == "False"
+
+
 def test_readme_links_and_commands_exist():
     readme = (ROOT / "README.md").read_text()
     for link in re.findall(r"\]\((?!http)([^)#]+)", readme):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from harness import LIMIT_S, SMALL, environment, train
 
-from erasurehead_jax.report.claims import findings, round_limit
+from erasurehead_jax.report.claims import findings
 from erasurehead_jax.report.runs import compare, load_runs, run_folders
 from erasurehead_jax.report.table import Target, default_targets, table_rows
 
@@ -166,10 +166,3 @@ def test_claims_are_held_against_the_runs(sweep: Path, tmp_path: Path):
     exact = next(each for claim, each in found.items() if "exact coding with the same c" in claim)
     assert exact.met and exact.measured.startswith("4.00 x")
     assert all(each.met for each in found.values())
-
-
-def test_the_limit_of_a_round_is_that_of_order_statistics():
-    """CODES.md: nothing with r = 11 of 30 beats 8.93 times a round under i.i.d. sleeps."""
-    assert round_limit(30, 11) == pytest.approx(8.93, abs=0.005)
-    sleeps = np.sort(np.random.default_rng(0).exponential(size=(20_000, 30)), axis=1)
-    assert round_limit(30, 7) == pytest.approx(sleeps[:, -1].mean() / sleeps[:, 6].mean(), rel=0.02)

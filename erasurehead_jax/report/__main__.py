@@ -19,7 +19,6 @@ from erasurehead_jax.report.table import (
     table_rows,
     terminal_table,
 )
-from erasurehead_jax.report.workers import workers_figure
 
 FOLDER = "report"  # in the first of the folders named
 
@@ -53,6 +52,8 @@ def report() -> None:
         parts += _asked(each, folder)
     for run in runs:
         if run.folder in arguments.folders:
+            from erasurehead_jax.report.workers import workers_figure  # late: needs JAX
+
             workers_figure(run, run.folder / "workers.png")
             console.print(f"who answered when: {run.folder / 'workers.png'}", soft_wrap=True)
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")

@@ -170,6 +170,6 @@ def _save(figure: Figure, comparison: Comparison, stem: Path) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
     for path in paths:
         figure.savefig(path, dpi=120, metadata={"Title": comparison.told()})
-        figure.set_layout_engine("none")  # it is laid out now, which takes longer than drawing
+        figure.set_layout_engine(None)  # it is laid out now, which takes longer than drawing
     plt.close(figure)
     return paths

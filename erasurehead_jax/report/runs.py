@@ -137,7 +137,7 @@ def _load(folder: Path) -> Run:
         raise ConfigError(f"unfinished, it has no {SUMMARY}")
     try:
         summary = json.loads((folder / SUMMARY).read_text())
-        config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
+        config = yaml.load((folder / ".hydra" / "config.yaml").read_text(), yaml.CSafeLoader)
         history = pd.read_csv(folder / HISTORY)
         if not isinstance(config, dict) or [*history.columns[:-1]] != history_columns("")[:-1]:
             raise ValueError("its columns or settings are not those of a run")

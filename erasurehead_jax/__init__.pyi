@@ -1,0 +1,36 @@
+from .codes import (
+    AbstractCode as AbstractCode,
+    CyclicRepetition as CyclicRepetition,
+    FractionalRepetition as FractionalRepetition,
+    Uncoded as Uncoded,
+)
+from .data import Dataset as Dataset, Dense as Dense, OneHot as OneHot, Rows as Rows
+from .decoding import (
+    AbstractDecode as AbstractDecode,
+    ByCode as ByCode,
+    ByLeastSquares as ByLeastSquares,
+)
+from .delays import (
+    AbstractDelay as AbstractDelay,
+    Exponential as Exponential,
+    NoDelay as NoDelay,
+    ShiftedExponential as ShiftedExponential,
+    SlowWorkers as SlowWorkers,
+    Trace as Trace,
+)
+from .errors import ConfigError as ConfigError
+from .objectives import (
+    AbstractObjective as AbstractObjective,
+    LeastSquares as LeastSquares,
+    Logistic as Logistic,
+)
+from .scheme import Scheme as Scheme, collect as collect
+from .stopping import (
+    AbstractStop as AbstractStop,
+    AllOf as AllOf,
+    AnyOf as AnyOf,
+    Count as Count,
+    Deadline as Deadline,
+    Decodable as Decodable,
+    DecodeError as DecodeError,
+)
