@@ -46,6 +46,7 @@ class Job(NamedTuple):
     chunk_rows: int
     on_loss: str
     heartbeat_s: float
+    lost_s: float
     target: float | None
 
     @property
@@ -69,7 +70,7 @@ def build(config: dict[str, Any]) -> Job:
         if not isinstance(config[group], dict):
             raise ConfigError(f"{group}={config[group]}: must be a group of settings")
     require_whole("cluster.chunk_rows", config["cluster"]["chunk_rows"], 1)
-    for name in ("startup_s", "heartbeat_s", "shutdown_s"):
+    for name in ("startup_s", "heartbeat_s", "lost_s", "shutdown_s"):
         require_number(f"cluster.{name}", config["cluster"][name], above=0.0)
     for name in ("every", "keep"):
         require_whole(f"checkpoint.{name}", config["checkpoint"][name], 1)
@@ -95,6 +96,7 @@ def build(config: dict[str, Any]) -> Job:
         chunk_rows=config["cluster"]["chunk_rows"],
         on_loss=config["cluster"]["on_loss"],
         heartbeat_s=config["cluster"]["heartbeat_s"],
+        lost_s=config["cluster"]["lost_s"],
         target=config["target"],
     )
 

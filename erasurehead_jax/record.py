@@ -26,6 +26,7 @@ HISTORY, SUMMARY, ARRIVALS, MODEL, LOG, ERROR, OUTCOME, NEXT, CHECKPOINT = (
     "checkpoint",
 )
 
+LAST_HOST = "last_host"  # the column of history.csv that is no number
 ITERATES, ARRIVED = "iterates.bin", "arrivals.bin"  # in the folder of a run that may be resumed
 
 
@@ -41,7 +42,7 @@ class Progress(NamedTuple):
 def history_columns(metric: str) -> list[str]:
     """The columns of history.csv; `metric` is auc or mse."""
     clock = ["round", "clock_s", "round_s", "waited", "exact", "decode_error", "grad_norm", "received_bytes"]
-    return [*clock, "lost", "faulty", "train_loss", "test_loss", f"test_{metric}"]
+    return [*clock, "lost", "faulty", LAST_HOST, "train_loss", "test_loss", f"test_{metric}"]
 
 
 def reached(metric: str, values: Any, target: float) -> Any:
@@ -107,12 +108,12 @@ class History:
 
 
 def read_history(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """The whole rows of history.csv in order, as numbers; what a row does not have yet is not in it."""
+    """The whole rows of history.csv in order, numbers but for the host; what a row does not have yet is not in it."""
     with (run_dir / HISTORY).open(newline="") as file:
         for row in csv.DictReader(line for line in file if line.endswith("\n")):
             if None in row:
                 raise ValueError(f"a row has {len(row[None])} cells too many")
-            yield {name: _number(value) for name, value in row.items() if value}
+            yield {name: value if name == LAST_HOST else _number(value) for name, value in row.items() if value}
 
 
 def kept_rows(run_dir: Path, metric: str, keep: int) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ class RoundRecord(NamedTuple):
     received_bytes: int
     lost: int  # workers lost so far
     faulty: int  # answers of this round that were not numbers, or not of the right length or round
+    last_host: str  # whose answer ended the round; "-" if nobody's
     collected_s: float  # until the step was taken, before any draining: what the published code's clock shows
     arrival_s: Float[np.ndarray, " M"]  # seconds into the round, nan if not used
     x: Float[np.ndarray, " d"]  # the iterate after the round
@@ -126,18 +128,24 @@ class Recorder:
             self.history.fill(self._evaluate([self._x[None]]))
         self.eval_s += time.perf_counter() - began_s
 
-    def save(self, scheme: str, more: dict[str, Any]) -> dict[str, Any]:
+    def save(self, scheme: str, hosts: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:
         """Writes arrivals, model and summary, and returns the summary as it reads: what every run has, and `more`.
 
-        Its `per_worker` lists join the telemetry.
+        `hosts` are the workers'. The `per_worker` lists of `more` join the telemetry.
         """
         code = self._job.scheme.code
         arrival_s = np.concatenate([np.empty((0, code.messages)), *self._arrivals.batches(BATCH)])
-        write_arrays(self._run_dir / ARRIVALS, arrival_s=arrival_s, owner=code.owner, workers=np.array(code.workers))
+        write_arrays(
+            self._run_dir / ARRIVALS,
+            arrival_s=arrival_s,
+            owner=code.owner,
+            workers=np.array(code.workers),
+            hosts=np.array(hosts),
+        )
         write_arrays(self._run_dir / MODEL, x=self._x)
         more = dict(more)
         told = telemetry(self._job.scheme, arrival_s)
-        told["workers"] |= more.pop("per_worker", {})
+        told["workers"] |= {"host": list(hosts)} | more.pop("per_worker", {})
         told["blocks"]["train_loss"] = block_losses(self._job.objective, self._job.dataset, self._x, code.blocks)
         summary = self._summary(scheme) | more | {"telemetry": told}
         return write_json(self._run_dir / SUMMARY, summary)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from erasurehead_jax.cluster.launch import end_waiting
 from erasurehead_jax.config import run_command
 from erasurehead_jax.errors import JobFailed
 from erasurehead_jax.frontier import RELIABLE
@@ -166,10 +165,7 @@ def run(command: Command) -> None:
 
 def main() -> None:
     """`python -m erasurehead_jax.reproduce`."""
-    try:
-        run_command(reproduce)
-    finally:
-        end_waiting()
+    run_command(reproduce)
 
 
 if __name__ == "__main__":

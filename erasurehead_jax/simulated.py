@@ -15,6 +15,8 @@ from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.simulate import Point, Simulation
 from erasurehead_jax.tracking import Finished
 
+SIMULATED = "simulated"  # in the place of a host
+
 
 def make_point(job: Job, config: dict[str, Any]) -> Point:
     """What is simulated of this job. Raises ConfigError for a late policy that does not exist."""
@@ -48,7 +50,7 @@ def lead_simulated(job: Job, spec: dict[str, Any], watch: Callable[[], None]) ->
             "faulty_answers": 0,
             "lost_workers": [],
         }
-        summary = recorder.save(spec["choices"]["scheme"], more)
+        summary = recorder.save(spec["choices"]["scheme"], [SIMULATED] * code.workers, more)
     finally:
         recorder.close()
     instantiate("tracking", config).report(Finished(run_dir, config, spec["choices"], summary))
@@ -77,6 +79,7 @@ def _train(job: Job, simulation: Simulation, recorder: Recorder, watch: Callable
                 received_bytes=0,
                 lost=0,
                 faulty=0,
+                last_host=SIMULATED,
                 collected_s=float(played.round_s) + job.overhead_s,
                 arrival_s=np.where(played.got, played.arrival_s, np.nan),
                 x=np.asarray(runs.x[:, 0]),

@@ -16,12 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from erasurehead_jax.cluster.checkpoint import written
-from erasurehead_jax.cluster.launch import end_waiting, find_mpirun, run_ranks
+from erasurehead_jax.cluster.launch import run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
 from erasurehead_jax.cluster.resume import AUTO, begun, is_done, resumed
+from erasurehead_jax.cluster.start import require_startable
 from erasurehead_jax.compiled import keep_compiled
-from erasurehead_jax.config import CONFIG_DIR, checked, in_multirun, leave, run_command
-from erasurehead_jax.errors import FAILED, OK, ConfigError, Stopped
+from erasurehead_jax.config import CONFIG_DIR, checked, in_multirun, leave, refuse, run_command
+from erasurehead_jax.errors import ASKED, FAILED, OK, ConfigError, Stopped
 from erasurehead_jax.job import Job, build, instantiate, make_optimizer
 from erasurehead_jax.progress import RoundsBar, summary_table
 from erasurehead_jax.record import CHECKPOINT, SUMMARY
@@ -64,16 +65,18 @@ def train(cfg: DictConfig) -> float | None:
                 lead_simulated(job, spec, bar.update)
                 status, told = OK, ""
             else:
-                status, told = run_ranks(find_mpirun(config["cluster"]["mpirun"]), spec, bar.update)
+                status, told = run_ranks(spec, bar.update)
     except (KeyboardInterrupt, Stopped):
         _point_to_checkpoint(run_dir)
         raise
+    except ConfigError as error:
+        refuse(error)
     if (run_dir / SUMMARY).exists() and status != FAILED:
         Console().print(summary_table(json.loads((run_dir / SUMMARY).read_text()), run_dir))
     if status:
         sys.stderr.write(f"{told}\n")
         _point_to_checkpoint(run_dir)
-        leave(status)
+        (sys.exit if status == ASKED else leave)(status)  # then the rest of a multirun is not wanted either
     return _time_to_target(run_dir)
 
 
@@ -100,7 +103,7 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
         raise ConfigError(f"backend={config['backend']}: must be mpi or simulate")
     if config["backend"] == "mpi":
         jax.config.update("jax_platforms", "cpu")  # this process only checks; the ranks choose for themselves
-        find_mpirun(config["cluster"]["mpirun"])
+        require_startable(config)
     job = build(config)
     make_optimizer(config)
     instantiate("tracking", config)
@@ -116,10 +119,7 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
 
 def main() -> None:
     """The `erasurehead-train` command."""
-    try:
-        run_command(train)
-    finally:
-        end_waiting()
+    run_command(train)
 
 
 if __name__ == "__main__":

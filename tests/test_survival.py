@@ -1,6 +1,7 @@
 """Real ranks that are killed, frozen, interrupted and resumed, and answers that are no good."""
 
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -13,8 +14,8 @@ import pytest
 from harness import LIMIT_S, SMALL, SMALL_DATA, TESTS, Finished, Live, environment, ranks_of, train
 
 from erasurehead_jax import FractionalRepetition
-from erasurehead_jax.cluster.launch import find_mpirun
 from erasurehead_jax.cluster.rank import CONNECTED
+from erasurehead_jax.cluster.start import find_program
 
 pytestmark = pytest.mark.mpi
 TWELVE = (*SMALL_DATA, "workers=12", "load=3", "wait_for=8", "optimizer.step_size=2", "tracking=none", "x64=true")
@@ -61,7 +62,7 @@ def check_killed(run: Finished, lost: list[int], expected: Finished | None) -> N
     """Status 0, whole rows, everybody who died named, and the loss of an undisturbed run."""
     assert run.status == 0, run.err
     assert sorted(row["worker"] for row in run.summary["lost_workers"]) == sorted(lost)
-    assert all(f"worker {worker} is lost" in run.err for worker in lost)
+    assert all(f"worker {worker} on {platform.node()} is lost" in run.err for worker in lost)
     history = run.history
     assert history["round"].tolist() == list(range(60))
     assert history["lost"].tolist()[-1] == len(lost)
@@ -109,7 +110,10 @@ def test_frozen_workers_delay_neither_a_round_nor_the_end(tmp_path: Path):
         finished = run.finish()
     assert finished.status == 0, finished.err
     assert ranks_of(run.run_dir) == {}
-    assert "worker 5 is suspect: no sign of life for 0.1 s" in finished.err and "worker 0 is back" in finished.err
+    assert (
+        f"worker 5 on {platform.node()} is suspect: no sign of life for 0.1 s" in finished.err
+        and "worker 0 is back" in finished.err
+    )
     assert "workers [0, 5] hang: they are killed" in finished.err
     assert finished.summary["lost_workers"] == []
     assert (
@@ -227,7 +231,7 @@ def test_divergence_keeps_the_last_finite_model(tmp_path: Path):
 
 def test_messages_of_a_wrong_length_or_from_the_dead(tmp_path: Path):
     """tests/odd_worker.py: rank 0 is the real transport, rank 1 sends what it should not, rank 2 dies."""
-    line = [find_mpirun("mpirun"), "-n", "3", "--with-ft", "ulfm", "--map-by", ":OVERSUBSCRIBE"]
+    line = [find_program({"program": "mpirun"}), "-n", "3", "--with-ft", "ulfm", "--map-by", ":OVERSUBSCRIBE"]
     env = environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     line += [sys.executable, str(TESTS / "odd_worker.py")]
     done = subprocess.run(line, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)

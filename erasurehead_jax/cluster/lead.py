@@ -4,7 +4,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,15 +34,15 @@ class Ending(NamedTuple):
     message: str
 
 
-def lead(job: Job, spec: dict[str, Any]) -> bool:
+def lead(job: Job, spec: dict[str, Any], hosts: Sequence[str]) -> bool:
     """Trains and writes the run directory. Returns whether the ranks wait for another job.
 
     `spec` comes from the launcher: the resolved config, the chosen config files (choices), run_dir, the checkpoint to
     go on from (a path, or None), launched_s (seconds since the epoch), launcher (host and process id) and
-    more (whether another job may follow).
+    more (whether another job may follow). `hosts` are the workers'.
     """
     with _asked() as asked:
-        return _lead(job, spec, lambda: bool(asked))
+        return _lead(job, spec, hosts, lambda: bool(asked))
 
 
 @contextlib.contextmanager
@@ -57,9 +57,9 @@ def _asked() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _lead(job: Job, spec: dict[str, Any], asked: Callable[[], bool]) -> bool:
+def _lead(job: Job, spec: dict[str, Any], hosts: Sequence[str], asked: Callable[[], bool]) -> bool:
     run_dir, config = Path(spec["run_dir"]), spec["config"]
-    master = Master(job, make_optimizer(config)())
+    master = Master(job, make_optimizer(config)(), hosts)
     checkpoints = Checkpoints(run_dir, config)
     recorder = _recorder(job, master, checkpoints, spec)
     startup_s = time.time() - spec["launched_s"]
@@ -74,7 +74,7 @@ def _lead(job: Job, spec: dict[str, Any], asked: Callable[[], bool]) -> bool:
         recorder.evaluate()
         more = {"backend": "mpi", "startup_s": startup_s} | _counts(master, recorder)
         more["versions"] = versions() | {"mpi": transport.mpi_version()}
-        summary = recorder.save(spec["choices"]["scheme"], more)
+        summary = recorder.save(spec["choices"]["scheme"], hosts, more)
     finally:
         recorder.close()
     instantiate("tracking", config).report(Finished(run_dir, config, spec["choices"], summary))

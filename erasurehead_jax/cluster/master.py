@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 class Master:
     """Runs the rounds of a job on its workers, one after another, on a clock that can be paused."""
 
-    def __init__(self, job: Job, optimizer: optax.GradientTransformation):
+    def __init__(self, job: Job, optimizer: optax.GradientTransformation, hosts: Sequence[str]):
         code = job.scheme.code
-        self._scheme = job.scheme
+        self._scheme, self._hosts = job.scheme, hosts
         self.protocol = Protocol(job.scheme, job.late, job.on_loss)
         x = job.objective.init(run_keys(job.seed)[0], job.dataset).astype(job.dtype)
         self.state = start(optimizer, x)
@@ -41,7 +41,7 @@ class Master:
         self._arrival_s = np.full(code.messages, np.nan)
         self._faulty = 0  # answers in this round
         self.asked = 0  # for answers, in all rounds
-        self._heartbeat_s, self._looked_s = job.heartbeat_s, 0.0
+        self._heartbeat_s, self._lost_s, self._looked_s = job.heartbeat_s, job.lost_s, 0.0
         self._suspect = np.zeros(code.workers, bool)
         self.suspected = np.zeros(code.workers, int)  # times
         self._origin_s = time.perf_counter()
@@ -141,9 +141,15 @@ class Master:
             received_bytes=self._end.received_bytes - received_bytes,
             lost=int((~self.protocol.alive).sum()),
             faulty=self._faulty,
+            last_host=self._last_host(arrival_s),
             arrival_s=arrival_s,
             x=np.asarray(iterate(self.state)),
         )
+
+    def _last_host(self, arrival_s: Float[np.ndarray, " M"]) -> str:
+        if np.isnan(arrival_s).all():
+            return "-"
+        return self._hosts[int(self._scheme.code.owner[np.nanargmax(arrival_s)])]
 
     def dismiss(self) -> None:
         """Tells the workers that there are no more rounds."""
@@ -169,7 +175,7 @@ class Master:
         while isinstance(decision, Wait) and not interrupted():
             events = self._end.poll(decision.until_s + self._origin_s)
             now_s = self.clock()
-            self._look_for_silence()
+            events += self._look_for_silence()
             if not events:
                 decision = self.protocol.tick(now_s)
                 continue
@@ -205,7 +211,7 @@ class Master:
         return self.protocol.faulty(message, now_s)
 
     def _lost(self, worker: int) -> Decision:
-        log.warning("worker %d is lost, in round %d", worker, max(self.protocol.round, 0))
+        log.warning("worker %d on %s is lost, in round %d", worker, self._hosts[worker], max(self.protocol.round, 0))
         return self.protocol.lost(worker, self.clock())
 
     def _failure(self, decision: Fail) -> Stopped:
@@ -214,20 +220,22 @@ class Master:
             return Diverged(f"no answer in round {self.protocol.round} is finite: take smaller steps")
         return Stopped(decision.reason)
 
-    def _look_for_silence(self) -> None:
-        """Reports workers that have neither answered nor taken a model for heartbeat_s, and those that are back."""
+    def _look_for_silence(self) -> list[Lost]:
+        """Reports workers without a sign of life for heartbeat_s, and those that are back; after lost_s one is lost."""
         now_s = time.perf_counter()
         if now_s < self._looked_s + LOOK_EVERY_S:
-            return
+            return []
         self._looked_s = now_s
         awaited = self.protocol.alive & ~self._scheme.code.heard(~np.isnan(self._arrival_s))
-        silent = awaited & (now_s - self._end.sign_s > self._heartbeat_s)
+        silence_s = self._end.silence_s(self._heartbeat_s / 2)
+        silent = awaited & (silence_s > self._heartbeat_s)
         for j in np.flatnonzero(silent & ~self._suspect).tolist():
-            log.warning("worker %d is suspect: no sign of life for %g s", j, self._heartbeat_s)
+            log.warning("worker %d on %s is suspect: no sign of life for %g s", j, self._hosts[j], self._heartbeat_s)
         for j in np.flatnonzero(self._suspect & self.protocol.alive & ~silent).tolist():
             log.warning("worker %d is back", j)
         self.suspected += silent & ~self._suspect
         self._suspect = silent
+        return [Lost(j) for j in np.flatnonzero(silent & (silence_s > self._lost_s)).tolist()]
 
     def _decode(self, a: Float[np.ndarray, " M"]) -> Float[np.ndarray, " d"]:
         """The decoded sum of gradients, added up in the order of the messages whatever their order of arrival."""

@@ -1,4 +1,4 @@
-"""What `mpirun` starts: `python -m erasurehead_jax.cluster.rank SPEC`, SPEC in JSON. Rank 0 leads, the others work.
+"""What mpirun or srun starts: `python -m erasurehead_jax.cluster.rank SPEC`, SPEC in JSON. Rank 0 leads, others work.
 
 More jobs may follow, each a next.json in the run directory of the one before; they find JAX and the data ready.
 """
@@ -16,7 +16,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from erasurehead_jax.errors import FAILED, OK
+from erasurehead_jax.cluster.gpu import take_gpu
+from erasurehead_jax.cluster.start import REFUSED
+from erasurehead_jax.errors import FAILED, OK, ConfigError
 from erasurehead_jax.record import ERROR, LOG, NEXT
 
 INTERRUPT = signal.SIGUSR2  # "end after this round": what the launcher makes of Ctrl-C; mpirun passes it to every rank
@@ -37,12 +39,13 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGUSR1, INTERRUPT):
         signal.signal(number, signal.SIG_IGN)
     spec = json.loads(sys.argv[1])
+    threading.Thread(target=_end_with_parents, args=(os.getppid(), *spec["launcher"]), daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from erasurehead_jax.cluster import transport
 
     try:
-        _connect(spec)
-        while _run(spec) and (job := _next_job(Path(spec["run_dir"]))):
+        hosts = _connect(spec)
+        while _run(spec, hosts) and (job := _next_job(Path(spec["run_dir"]))):
             spec = json.loads(job)
             _log_to(Path(spec["run_dir"]) / LOG)
             if transport.rank() == 0:
@@ -55,20 +58,33 @@ def main() -> None:
         os._exit(FAILED)
 
 
-def _connect(spec: dict[str, Any]) -> None:
-    """What is done once: rank 0 stays as long as the launcher, and JAX starts."""
+def _connect(spec: dict[str, Any]) -> list[str]:
+    """What is done once: JAX starts, and rank 0 hears where the workers are. Raises ConfigError if they do not fit."""
     from erasurehead_jax.cluster import transport
 
     if transport.size() != (expected := spec["config"]["workers"] + 1):
-        raise RuntimeError(f"{transport.size()} ranks instead of {expected}: mpirun and mpi4py's MPI do not match")
-    if transport.rank() == 0:
-        log.info(CONNECTED)
-        threading.Thread(target=_end_with_launcher, args=spec["launcher"], daemon=True).start()
+        raise ConfigError(
+            f"cluster.program={spec['config']['cluster']['program']}: mpi4py sees {transport.size()} ranks instead of "
+            f"{expected}; start them with the mpirun of its MPI, or with srun --mpi=pmix"
+        )
     _start_jax(transport.rank())
+    from erasurehead_jax.cluster.hosts import introduction, require_alike
+
+    said = transport.introduce(introduction())
+    if transport.rank() > 0:
+        return []
+    require_alike(said)
+    if not Path(spec["run_dir"]).is_dir():
+        raise ConfigError(
+            f"hydra.run.dir={spec['run_dir']}: rank 0 runs on {platform.node()}, which does not have it; put it on a "
+            "disk that all hosts share, or let rank 0 run here (the first line of cluster.hosts)"
+        )
+    log.info(CONNECTED)
+    return [each["host"] if each else "lost" for each in said[1:]]
 
 
-def _run(spec: dict[str, Any]) -> bool:
-    """One job; returns whether another may follow."""
+def _run(spec: dict[str, Any], hosts: list[str]) -> bool:
+    """One job; returns whether another may follow. `hosts` are the workers', on rank 0."""
     from erasurehead_jax.cluster import transport
     from erasurehead_jax.job import build
 
@@ -76,7 +92,7 @@ def _run(spec: dict[str, Any]) -> bool:
     if transport.rank() == 0:
         from erasurehead_jax.cluster.lead import lead
 
-        return lead(job, spec)
+        return lead(job, spec, hosts)
     from erasurehead_jax.cluster.worker import work
 
     return work(job, transport.rank() - 1)
@@ -108,14 +124,18 @@ def _log_to(path: Path) -> None:
             os.dup2(file.fileno(), stream.fileno())
 
 
-def _end_with_launcher(host: str, pid: int) -> None:
-    """The job does not go on without the process that started it: mpirun, rank 0's parent, ends every rank."""
-    while host == platform.node():
+def _end_with_parents(parent: int, host: str, launcher: int) -> None:
+    """No rank outlives mpirun, or its daemon, that started it; nor do these, on its host, what launched them."""
+    while True:
         time.sleep(1)
+        if os.getppid() != parent:
+            os._exit(FAILED)
         try:
-            os.kill(pid, 0)
+            if host == platform.node():
+                os.kill(launcher, 0)
         except ProcessLookupError:
-            os.kill(os.getppid(), signal.SIGTERM)
+            with contextlib.suppress(PermissionError):  # SLURM's, which ends with srun
+                os.kill(parent, signal.SIGTERM)
 
 
 def _start_jax(rank: int) -> None:
@@ -124,6 +144,8 @@ def _start_jax(rank: int) -> None:
     cores = sorted(os.sched_getaffinity(0)) if pinned else []
     if pinned:
         os.sched_setaffinity(0, {cores[rank % len(cores)]})
+    if os.environ.get("JAX_PLATFORMS") != "cpu":
+        take_gpu()
     import jax
 
     from erasurehead_jax.compiled import keep_compiled
@@ -138,6 +160,8 @@ def _start_jax(rank: int) -> None:
 def _traceback() -> str:
     from erasurehead_jax.cluster import transport
 
+    if isinstance(error := sys.exc_info()[1], ConfigError):
+        return f"{REFUSED}{error}\n"
     return f"rank {transport.rank()} failed:\n{traceback.format_exc()}"
 
 

@@ -12,6 +12,8 @@ from erasurehead_jax.data import Rows, block_bounds
 from erasurehead_jax.job import Job
 from erasurehead_jax.types import Params
 
+SIGNS_A_HEARTBEAT = 4
+
 
 class Task(NamedTuple):
     """One message of a worker: the rows behind it in chunks of equal size, each row weighted by G[block, message]."""
@@ -29,7 +31,7 @@ def work(job: Job, worker: int) -> bool:
         for rows, weights in task.chunks[:1]:
             add_gradient(task.zeros, task.zeros, rows, weights).block_until_ready()
 
-    end = WorkerEnd(touched, job.dataset.dim, messages, job.dtype)
+    end = WorkerEnd(touched, job.dataset.dim, messages, job.dtype, job.heartbeat_s / SIGNS_A_HEARTBEAT)
     cancel = job.late == "cancel"
 
     def gradient(x: Params, task: Task) -> Params | None:

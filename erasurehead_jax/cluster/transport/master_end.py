@@ -18,10 +18,12 @@ from erasurehead_jax.cluster.transport.wire import (
     MPI,
     RELEASE,
     SHRINK,
+    SIGN,
     STAY,
     STOP,
     Nap,
     Packet,
+    from_everybody,
 )
 
 
@@ -70,23 +72,12 @@ class MasterEnd:
     def _hellos(self, dim: int) -> list[Int[np.ndarray, " t"]]:
         """Waits until every worker is ready and has said which coordinates it touches; none if it died before."""
         coordinates: list[np.ndarray] = [np.empty(0, np.int64)] * self._workers
-        silent, nap, status = set(range(self._workers)), Nap(), MPI.Status()
-        while silent:
-            nap()
-            for j in sorted(silent):
-                try:
-                    if not self._comm.Iprobe(j + 1, HELLO, status):
-                        continue
-                    touched = np.empty(status.Get_count(MPI.INT64_T), np.int64)
-                    self._comm.Recv(touched, j + 1, HELLO)
-                    if len(touched) == 1 and touched[0] == ALL:
-                        touched = np.arange(dim)
-                    # Workers with the same blocks share one array, and later one gather of the model.
-                    shared = (c for c in coordinates if np.array_equal(c, touched))
-                    coordinates[j] = next(shared, touched)
-                except MPI.Exception as error:
-                    self._lose(j, error)
-                silent.remove(j)
+        for j, touched in from_everybody(HELLO, np.dtype(np.int64), self._lose):
+            if len(touched) == 1 and touched[0] == ALL:
+                touched = np.arange(dim)
+            # Workers with the same blocks share one array, and later one gather of the model.
+            shared = (c for c in coordinates if np.array_equal(c, touched))
+            coordinates[j] = next(shared, touched)
         return coordinates
 
     def _lose(self, worker: int, error: MPI.Exception) -> None:
@@ -178,6 +169,21 @@ class MasterEnd:
         self._losses.clear()
         return events
 
+    def silence_s(self, listen_after_s: float) -> Float[np.ndarray, " k"]:
+        """For how long each worker has neither taken a model nor answered; nor, if that is long, given another sign."""
+        now_s = time.perf_counter()
+        for j in np.flatnonzero((now_s - self.sign_s > listen_after_s) & ~self._dead).tolist():
+            self._take_sign(j)
+        return now_s - self.sign_s
+
+    def _take_sign(self, worker: int) -> None:
+        try:
+            if self._comm.Iprobe(worker + 1, SIGN):
+                self._comm.Recv(np.empty(0, np.uint8), worker + 1, SIGN)
+                self.sign_s[worker] = time.perf_counter()
+        except MPI.Exception as error:
+            self._lose(worker, error)
+
     def vector(self, message: int) -> Float[np.ndarray, " t"]:
         """What the message says, on its worker's coordinates."""
         return self._inbox[message].payload
@@ -209,6 +215,7 @@ class MasterEnd:
             for message in range(len(self._receives)):
                 self.release(message)  # also those of a round that was interrupted
             for j in sorted(self._staying):
+                self._take_sign(j)
                 try:
                     if self._dead[j]:
                         self._staying.remove(j)

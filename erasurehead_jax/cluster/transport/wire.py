@@ -1,6 +1,9 @@
 """What both ends share: the tags, the packets, the naps. The only mpi4py import."""
 
+import json
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import mpi4py
 import numpy as np
@@ -9,7 +12,16 @@ mpi4py.rc.thread_level = "funneled"  # rank 0 has threads (tracking), but only i
 
 from mpi4py import MPI  # noqa: E402
 
-MODEL, HELLO, GOODBYE, RELEASE, JOB, ANSWER = 1, 2, 3, 4, 5, 16  # tags; message m has tag ANSWER + m
+MODEL, HELLO, GOODBYE, RELEASE, JOB, INTRODUCTION, SIGN, ANSWER = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    16,
+)  # tags; message m has tag ANSWER + m
 END, SHRINK, STAY = 0, 1, 2  # what becomes of the ranks after a job: they finalize, the dead cut off first, or wait
 REHEARSAL, STOP = -1, -2  # instead of a round: a model to answer at once, no more models
 ALL = -1  # instead of coordinates: every one
@@ -70,6 +82,37 @@ def size() -> int:
 def mpi_version() -> str:
     """The MPI library's name and version."""
     return MPI.Get_library_version().split(",")[0].strip("\0 ")
+
+
+def introduce(mine: dict[str, Any]) -> list[dict[str, Any] | None]:
+    """On rank 0 what all ranks say of themselves, None for one that has died; nothing on the others."""
+    if rank() > 0:
+        MPI.COMM_WORLD.Send(np.frombuffer(json.dumps(mine).encode(), np.uint8), 0, INTRODUCTION)
+        return []
+    said: list[dict[str, Any] | None] = [mine, *[None] * (size() - 1)]
+    for j, words in from_everybody(INTRODUCTION, np.dtype(np.uint8), lambda *_: None):
+        said[j + 1] = json.loads(words.tobytes())
+    return said
+
+
+def from_everybody(
+    tag: int, dtype: np.dtype, lose: Callable[[int, MPI.Exception], None]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Waits for one message from every worker, as they come; `lose` is called for one that fails to send it."""
+    comm, status, nap = MPI.COMM_WORLD, MPI.Status(), Nap()
+    silent = set(range(size() - 1))
+    while silent:
+        nap()
+        for j in sorted(silent):
+            try:
+                if not comm.Iprobe(j + 1, tag, status):
+                    continue
+                message = np.empty(status.Get_count(MPI.BYTE) // dtype.itemsize, dtype)
+                comm.Recv(message, j + 1, tag)
+                yield j, message
+            except MPI.Exception as error:
+                lose(j, error)
+            silent.remove(j)
 
 
 def hand_out(job: str) -> None:

@@ -14,6 +14,7 @@ from erasurehead_jax.cluster.transport.wire import (
     MPI,
     RELEASE,
     SHRINK,
+    SIGN,
     STAY,
     STOP,
     Nap,
@@ -22,9 +23,16 @@ from erasurehead_jax.cluster.transport.wire import (
 
 
 class WorkerEnd:
-    """A worker's ends: the newest model in, answers out."""
+    """A worker's ends: the newest model in, answers out, and every `sign_every_s` without either a sign of life."""
 
-    def __init__(self, touched: Int[np.ndarray, " t"] | None, dim: int, messages: list[int], dtype: np.dtype):
+    def __init__(
+        self,
+        touched: Int[np.ndarray, " t"] | None,
+        dim: int,
+        messages: list[int],
+        dtype: np.dtype,
+        sign_every_s: float,
+    ):
         self._comm = MPI.COMM_WORLD
         length = dim if touched is None else len(touched)
         # Three models: the one in use, the newest, and the one being received.
@@ -33,6 +41,7 @@ class WorkerEnd:
         self._answers = {m: Packet(length, dtype) for m in messages}
         self._sends = dict.fromkeys(messages, MPI.REQUEST_NULL)
         self._receive = self._post()
+        self._sign_every_s, self._signed_s, self._sign = sign_every_s, time.perf_counter(), MPI.REQUEST_NULL
         hello, nap = self._comm.Isend(np.array([ALL] if touched is None else touched, np.int64), 0, HELLO), Nap()
         while not hello.Test():
             nap()
@@ -42,12 +51,21 @@ class WorkerEnd:
 
     def newer(self) -> bool:
         """Has a model arrived that is newer than the one in use? Only the newest is kept."""
+        self._give_sign()
         if self._receive != MPI.REQUEST_NULL and self._receive.Test():
+            self._signed_s = time.perf_counter()  # the master sees that it was taken
             self._ready, spare = self._incoming, self._ready
             self._incoming = spare if spare >= 0 else ({0, 1, 2} - {self._used, self._ready}).pop()
             if self._models[self._ready].round != STOP:  # after STOP nothing more comes
                 self._receive = self._post()
         return self._ready >= 0
+
+    def _give_sign(self) -> None:
+        """Not while the last one is on its way, so that they do not pile up."""
+        now_s = time.perf_counter()
+        if now_s > self._signed_s + self._sign_every_s and self._sign.Test():
+            self._sign = self._comm.Issend(np.empty(0, np.uint8), 0, SIGN)
+            self._signed_s = now_s
 
     def next_model(self) -> Packet | None:
         """Waits for a model newer than the last; None when there are no more."""
@@ -85,6 +103,9 @@ class WorkerEnd:
         """
         for message in self._sends:
             self._finish(message)
+        nap = Nap()
+        while not self._sign.Test():
+            nap()
         self._comm.Send(np.empty(0, np.uint8), 0, GOODBYE)
         verdict, nap = np.zeros(1, np.uint8), Nap()
         released = self._comm.Irecv(verdict, 0, RELEASE)

