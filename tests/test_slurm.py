@@ -163,3 +163,4 @@ def test_what_srun_says_without_pmix():
     """On a Debian whose libpmix-dev is not installed."""
     said = "srun: error:  mpi/pmix_v4: init: (null) [0]: mpi_pmix.c:195: pmi/pmix: can not load PMIx library\n"
     assert "take cluster=slurm_mpirun" in str(explain(said))
+    assert explain("srun: error: node1: tasks 0-3: Exited with exit code 1\n") is None  # the ranks say why

@@ -26,7 +26,7 @@ MEANINGS = {
     r"^srun: error: (.*(?:pmix|PMIx).*)$": (
         "this SLURM has no PMIx ({0}): take cluster=slurm_mpirun, or install its plugin and PMIx's library"
     ),
-    r"^srun: error: (.*)$": "srun: {0}",
+    r"^srun: error: (?!.*: tasks? \d)(.*)$": "srun: {0}",
 }
 
 
