@@ -48,7 +48,7 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0,sched_min_interval=1000
 KillWait=5
 ReturnToService=2
 JobRequeue=1
-NodeName=$node NodeAddr=127.0.0.1 CPUs=16 State=UNKNOWN
+NodeName=$node NodeAddr=127.0.0.1 CPUs=64 State=UNKNOWN
 PartitionName=all Nodes=$node Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 CONF
   munged --force --key-file="$dir/munge.key" --socket="$dir/munge.socket" --pid-file="$dir/munged.pid" \

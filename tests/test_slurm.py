@@ -115,8 +115,8 @@ def test_a_job_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, un
 
 @pytest.mark.mpi
 def test_a_sweep_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, undisturbed: Finished):
-    """Two jobs of two runs each, on srun and on mpirun; the first is preempted in its second run."""
-    lines = [f"{line} {' '.join(CERTAIN)}" for line in ("seed=1,0", "seed=0,2 cluster=slurm_mpirun")]
+    """Two jobs of two runs each, on mpirun and on srun; the first is preempted in its second run."""
+    lines = [f"{line} {' '.join(CERTAIN)}" for line in ("seed=1,0", "seed=0,2 cluster=slurm_srun")]
     (folder / "sweep.txt").write_text("\n".join(lines) + "\n")
     script = ("launchers/slurm/sweep.sbatch", "sweep.txt")
     job = sh(slurm, folder, "sbatch", "--parsable", "--array=1-2", "--ntasks=5", *script).strip()
