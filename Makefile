@@ -1,9 +1,9 @@
-# make setup | compare | reproduce | test | soak | lint | bench | figures   (each sets itself up when needed; needs Python 3.11 or newer and make)
+# make setup | compare | reproduce | test | test-clusters | soak | lint | bench | figures   (each sets itself up when needed; needs Python 3.11 or newer and make)
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup compare reproduce test soak lint bench figures clean
+.PHONY: setup compare reproduce test test-clusters soak lint bench figures clean
 
 setup: $(READY)
 
@@ -25,6 +25,11 @@ reproduce: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# Several hosts (network namespaces), SLURM on this machine, AWS ParallelCluster's schema. As root, with Debian's slurm-wlm,
+# munge, libpmix-dev and iproute2; what cannot be had is skipped. About 6 minutes.
+test-clusters: $(READY)
+	$(BIN)/python -m pytest -m clusters -ra $(ARGS)
 
 # Ranks killed, frozen and resumed at many random instants; ten thousand rounds. About 15 minutes.
 soak: $(READY)

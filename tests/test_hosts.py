@@ -66,7 +66,7 @@ def hosts(network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     return (*SIX, f"cluster.hosts={hostfile}", f"cluster.agent={TESTS / 'agent.sh'}")
 
 
-@pytest.mark.mpi
+@pytest.mark.clusters
 def test_a_throttled_link_slows_uncoded_only(hosts: tuple[str, ...], tmp_path: Path):
     """A multirun on the same ranks. Not a matter of the stopwatch: of which host ends the rounds."""
     sh("ip", "netns", "exec", "eh-3", "tc", "qdisc", "add", "dev", "eth0", "root", *SLOW_LINK)
@@ -89,7 +89,7 @@ def test_a_throttled_link_slows_uncoded_only(hosts: tuple[str, ...], tmp_path: P
     assert egc.summary["telemetry"]["workers"]["host"] == [*NAMES, *NAMES]
 
 
-@pytest.mark.mpi
+@pytest.mark.clusters
 @pytest.mark.parametrize(("scheme", "status"), [("egc", 0), ("uncoded", 3)])
 def test_a_host_is_cut_off(hosts: tuple[str, ...], tmp_path: Path, scheme: str, status: int):
     """Its blocks have copies elsewhere: egc stays exact. Uncoded cannot go on, and ends with a checkpoint."""
@@ -111,7 +111,7 @@ def test_a_host_is_cut_off(hosts: tuple[str, ...], tmp_path: Path, scheme: str, 
         assert "no more can come" in finished.err and list((run.run_dir / "checkpoint").glob("*.npz"))
 
 
-@pytest.mark.mpi
+@pytest.mark.clusters
 def test_what_is_wrong_with_the_hosts_is_one_line(hosts: tuple[str, ...], tmp_path: Path):
     hostfile, package = tmp_path / "hosts", Path(erasurehead_jax.__file__).parent
     good = hostfile.read_text()

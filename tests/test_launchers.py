@@ -94,6 +94,7 @@ def pcluster() -> Path:
 PAPER = {"MASTER": "c3.8xlarge", "WORKER": "m1.small", "PLACEMENT": "false", "ONE_THREAD": "false"}
 
 
+@pytest.mark.clusters
 @pytest.mark.parametrize("more", [{}, {"CAPACITY": "ONDEMAND", **PAPER}], ids=["today", "paper"])
 def test_parallelcluster_takes_the_configuration(pcluster: Path, more: dict[str, str]):
     line = [pcluster, "-c", VALIDATE]

@@ -102,7 +102,7 @@ def undisturbed(slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     return train(tmp_path_factory.mktemp("alone"), *CERTAIN, "workers=4")
 
 
-@pytest.mark.mpi
+@pytest.mark.clusters
 def test_a_job_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, undisturbed: Finished):
     job = sh(slurm, folder, "sbatch", "--parsable", "--ntasks=5", "launchers/slurm/train.sbatch", *CERTAIN).strip()
     run_dir = folder / "outputs" / f"slurm-{job}"
@@ -113,7 +113,7 @@ def test_a_job_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, un
     alike(run_dir, undisturbed)
 
 
-@pytest.mark.mpi
+@pytest.mark.clusters
 def test_a_sweep_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, undisturbed: Finished):
     """Two jobs of two runs each, on mpirun and on srun; the first is preempted in its second run."""
     lines = [f"{line} {' '.join(CERTAIN)}" for line in ("seed=1,0", "seed=0,2 cluster=slurm_srun")]
@@ -130,7 +130,7 @@ def test_a_sweep_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, 
     alike(runs[2], undisturbed)
 
 
-@pytest.mark.mpi
+@pytest.mark.clusters
 def test_a_sweep_from_a_login_node(slurm: dict[str, str], folder: Path, undisturbed: Finished):
     line = command("-m", *CERTAIN, "workers=4", "seed=0", "resume=auto", "hydra/launcher=slurm")
     line += ["hydra.launcher.cpus_per_task=5", "hydra.sweep.dir=sweep"]
@@ -146,7 +146,7 @@ def test_a_sweep_from_a_login_node(slurm: dict[str, str], folder: Path, undistur
     alike(run_dir, undisturbed)
 
 
-@pytest.mark.mpi
+@pytest.mark.clusters
 def test_what_does_not_fit_slurm_is_one_line(slurm: dict[str, str], folder: Path):
     def told(*overrides: str) -> str:
         line = ("salloc", "--quiet", "--ntasks=5", *command(*CERTAIN, "cluster=slurm_srun", "workers=4", *overrides))
