@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.stats import rankdata
 
 from erasurehead_jax.data import Dataset, block_bounds
 from erasurehead_jax.objectives import AbstractObjective
@@ -63,6 +62,8 @@ def block_losses(
 
 def _auc(target: Float[np.ndarray, " m"], z: Float[np.ndarray, "m models"]) -> Float[np.ndarray, " models"]:
     """Area under the ROC curve by ranks (Mann-Whitney), ties shared; nan without both classes or finite scores."""
+    from scipy.stats import rankdata  # late: a second to import, while all ranks are waiting
+
     positive = target > 0
     pairs = positive.sum() * (~positive).sum()
     if not pairs:

@@ -1,9 +1,7 @@
 """What both backends leave behind: rounds as they come, metrics off the clock, and the summary at the end."""
 
-import platform
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +29,7 @@ from erasurehead_jax.record import (
 )
 from erasurehead_jax.scheme import collect
 from erasurehead_jax.telemetry import telemetry
+from erasurehead_jax.versions import versions
 
 EXACT = 1e-9  # decode errors below this are rounding
 
@@ -196,16 +195,6 @@ class Recorder:
             "final": {name: self.history.last.get(name) for name in self.history.columns[-3:]},
             "versions": versions(),
         }
-
-
-def versions() -> dict[str, str]:
-    """Of this package, what it stands on, and the machine."""
-    packages = ("erasurehead-jax", "jax", "jaxlib", "equinox", "optax", "numpy", "mpi4py", "hydra-core", "wandb")
-    return {name: version(name) for name in packages} | {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": jax.devices()[0].device_kind,
-    }
 
 
 def _ideal_s(job: Job, rounds: int) -> float:

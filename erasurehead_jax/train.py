@@ -103,12 +103,12 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
         raise ConfigError(f"backend={config['backend']}: must be mpi or simulate")
     if config["backend"] == "mpi":
         jax.config.update("jax_platforms", "cpu")  # this process only checks; the ranks choose for themselves
-        require_startable(config)
     job = build(config)
     make_optimizer(config)
     instantiate("tracking", config)
     job.objective.init(run_keys(job.seed)[0], job.dataset)
     if config["backend"] == "mpi":
+        require_startable(config)
         Protocol(job.scheme, job.late, job.on_loss)
     else:
         from erasurehead_jax.simulated import make_point

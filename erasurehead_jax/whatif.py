@@ -25,8 +25,8 @@ from erasurehead_jax.job import check_numbers, instantiate
 from erasurehead_jax.montecarlo import Trainings, time_grid, train_grid
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.record import SUMMARY, write_json
-from erasurehead_jax.recorder import versions
 from erasurehead_jax.report.whatif import frontier_figure, timing_figure, timing_table, training_figure
+from erasurehead_jax.versions import versions
 
 
 class Study(NamedTuple):

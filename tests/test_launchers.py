@@ -13,6 +13,15 @@ from harness import LIMIT_S
 ROOT = Path(__file__).parent.parent
 EC2 = ROOT / "launchers" / "ec2"
 MINE = {"SUBNET": "subnet-0123456789abcdef0", "KEY": "me", "MY_IP": "192.0.2.7", "ERASUREHEAD_DATA": "/data"}
+USD = {"HEAD_USD": "0.0416", "MASTER_USD": "1.68"}
+PAPER = {
+    "MASTER": "c3.8xlarge",
+    "WORKER": "m1.small",
+    "PLACEMENT": "false",
+    "ONE_THREAD": "false",
+    "WORKER_USD": "0.044",
+    **USD,
+}
 VALIDATE = """
 import os, sys, yaml
 os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
@@ -47,10 +56,9 @@ def test_a_dry_run_says_every_command_and_does_none():
     assert [line.split(" --")[0] for line in commands(up)] == [
         "pcluster create-cluster",
         "aws cloudformation wait stack-create-complete",
-        "pcluster ssh",
+        "ssh -o StrictHostKeyChecking=accept-new ubuntu@HEAD-ADDRESS sudo\\ shutdown\\ -h\\ +480",  # LIFETIME_H=8
     ]
-    assert "sudo\\ shutdown\\ -h\\ +480" in commands(up)[-1]  # LIFETIME_H=8
-    assert [line.split(" ")[0] for line in commands(script("push.sh", "--dry-run"))] == ["rsync", "rsync", "pcluster"]
+    assert [line.split(" ")[0] for line in commands(script("push.sh", "--dry-run"))] == ["rsync", "rsync", "ssh"]
     assert [line.split(" ")[0] for line in commands(script("fetch.sh", "--dry-run"))] == ["rsync"]
     assert commands(script("down.sh", "--dry-run"))[0].startswith("pcluster delete-cluster")
 
@@ -63,6 +71,9 @@ def test_the_costs_come_first_and_somebody_must_agree():
 
 def test_what_is_missing_is_said():
     assert "a public subnet" in script("up.sh", "--dry-run", status=1, more={"SUBNET": ""})
+    assert "$ an hour of a m6i.large in eu-west-1" in script(
+        "up.sh", "--dry-run", status=1, more={"REGION": "eu-west-1", **USD}
+    )
     assert "usage:" in script("down.sh", "--dryrun", status=2)
 
 
@@ -89,9 +100,6 @@ def pcluster() -> Path:
             pytest.skip(f"aws-parallelcluster cannot be installed here: {done.stderr.splitlines()[-1]}")
         (folder / "ready").touch()
     return folder / "bin" / "python"
-
-
-PAPER = {"MASTER": "c3.8xlarge", "WORKER": "m1.small", "PLACEMENT": "false", "ONE_THREAD": "false"}
 
 
 @pytest.mark.clusters

@@ -114,6 +114,19 @@ def test_a_job_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, un
 
 
 @pytest.mark.clusters
+def test_a_job_that_is_cancelled_does_not_come_back(slurm: dict[str, str], folder: Path):
+    job = sh(slurm, folder, "sbatch", "--parsable", "--ntasks=5", "launchers/slurm/train.sbatch", *CERTAIN).strip()
+    until(lambda: rounds(folder / "outputs" / f"slurm-{job}") > 10, "no rounds")
+    sh(slurm, folder, "scancel", job)
+    until(lambda: "CANCELLED" in sh(slurm, folder, "scontrol", "show", "job", job), "not cancelled")
+    time.sleep(5)
+    assert "JobState=CANCELLED" in sh(slurm, folder, "scontrol", "show", "job", job)
+    assert "error: gone.txt has no line" in sh(
+        slurm, folder, "bash", "-c", "SLURM_ARRAY_TASK_ID=1 bash launchers/slurm/sweep.sbatch gone.txt 2>&1; true"
+    )
+
+
+@pytest.mark.clusters
 def test_a_sweep_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, undisturbed: Finished):
     """Two jobs of two runs each, on mpirun and on srun; the first is preempted in its second run."""
     lines = [f"{line} {' '.join(CERTAIN)}" for line in ("seed=1,0", "seed=0,2 cluster=slurm_srun")]

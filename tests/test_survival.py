@@ -121,6 +121,25 @@ def test_frozen_workers_delay_neither_a_round_nor_the_end(tmp_path: Path):
     )  # not a matter of speed: a round that waited would never have ended
 
 
+def test_who_is_silent_for_too_long_is_lost_for_good(tmp_path: Path):
+    """Also if it wakes up: its answers are not used any more, and it says goodbye like the others."""
+    limits = ("cluster.heartbeat_s=0.2", "cluster.lost_s=0.6")
+    with Live(tmp_path, *TWELVE, *LONG_SLEEPS, *limits, "scheme=egc", "rounds=120") as run:
+        run.wait_for_rows(10)
+        run.send(5, signal.SIGSTOP)
+        log, until = run.run_dir / "train.log", time.monotonic() + LIMIT_S
+        while "worker 5 on" not in log.read_text() or " is lost" not in log.read_text():
+            assert time.monotonic() < until and run.process.poll() is None, "not lost"
+            time.sleep(0.01)
+        run.send(5, signal.SIGCONT)
+        finished = run.finish()
+    assert finished.status == 0 and "hang" not in finished.err, finished.err
+    (lost,) = finished.summary["lost_workers"]
+    assert lost["worker"] == 5 and set(finished.history["exact"]) == {1}
+    assert np.isnan(finished.arrival_s[lost["round"] :, 5]).all()
+    assert finished.summary["cancelled"] >= 0
+
+
 def test_a_worker_that_dies_before_the_first_round(tmp_path: Path):
     with Live(tmp_path, *SMALL, "scheme=egc") as run:
         log = run.run_dir / "train.log"

@@ -14,10 +14,11 @@ from typing import IO, Any, NamedTuple
 
 from erasurehead_jax.cluster import start
 from erasurehead_jax.cluster.rank import CONNECTED, INTERRUPT
-from erasurehead_jax.errors import ASKED, FAILED, ConfigError
+from erasurehead_jax.errors import ASKED, FAILED, OK, ConfigError
 from erasurehead_jax.record import ERROR, HISTORY, LOG, NEXT, OUTCOME, replacing
 
 LOOK_EVERY_S = 0.2
+LOOKS = 3  # until a rank that is not seen is dead: while a process starts, its command line may be empty
 FOLLOW_S = 3.0  # from the master's end, or a rank's failure, to that of what started it
 GRACE_S = 8.0  # from SIGTERM to SIGKILL; prterun needs about 2 s to end its ranks
 
@@ -73,6 +74,8 @@ def run_ranks(spec: dict[str, Any], watch: Callable[[], None]) -> tuple[int, str
         raise ConfigError(f"{reason}; see {run_dir / LOG}")
     if asked and asked[0] == signal.SIGINT:
         raise KeyboardInterrupt
+    if asked and status == OK and spec["more"]:
+        return ASKED, "asked to end after this run"
     return status, told
 
 
@@ -159,7 +162,7 @@ def _wait(
     A rank that dies before MPI_Init is through leaves the others there for ever: that ends the job at once if it was on
     this machine, else after `startup_s`.
     """
-    passed_on, over_s, most, ready_s = False, None, 0, time.monotonic() + startup_s
+    passed_on, over_s, most, fewer, ready_s = False, None, 0, 0, time.monotonic() + startup_s
     log, began = run_dir / LOG, (run_dir / LOG).stat().st_size
     before = _stamp(run_dir / HISTORY)  # of an earlier session, if the run is resumed
     while ranks.poll() is None:
@@ -169,7 +172,8 @@ def _wait(
             return  # nothing to keep
         connected = connected or CONNECTED.encode() in log.read_bytes()[began:]
         here = 0 if connected else _ranks_here(ranks.pid)
-        if starting and ((here < most and not connected) or time.monotonic() > ready_s):
+        fewer = fewer + 1 if here < most and not connected else 0
+        if starting and (fewer >= LOOKS or time.monotonic() > ready_s):
             (run_dir / ERROR).write_text("a rank died, or hangs, while the job was starting\n")
             return
         most = max(most, here)
@@ -195,14 +199,15 @@ def _ranks_here(pid: int) -> int:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return 0
-    return sum(_is_rank(child) for child in children)
+    mpirun = _command_line(str(pid))  # also that of a child that has just been forked, and will be an ssh
+    return sum(start.MODULE.encode() in line != mpirun for line in map(_command_line, children))
 
 
-def _is_rank(pid: str) -> bool:
+def _command_line(pid: str) -> bytes:
     try:
-        return start.MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return False
+        return b""
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -17,9 +17,10 @@ from erasurehead_jax.cluster.rank import INTERRUPT
 from erasurehead_jax.errors import ASKED, OK, Stopped
 from erasurehead_jax.job import Job, instantiate, make_optimizer
 from erasurehead_jax.record import OUTCOME, write_json
-from erasurehead_jax.recorder import Recorder, RoundRecord, versions
+from erasurehead_jax.recorder import Recorder, RoundRecord
 from erasurehead_jax.rounds import iterate
 from erasurehead_jax.tracking import Finished
+from erasurehead_jax.versions import versions
 
 ASKS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # "end after this round": the launcher's, and a scheduler's
 GOODBYE_SHARE = 0.5  # of shutdown_s; the rest is for ending a worker that hangs
@@ -78,7 +79,7 @@ def _lead(job: Job, spec: dict[str, Any], hosts: Sequence[str], asked: Callable[
     finally:
         recorder.close()
     instantiate("tracking", config).report(Finished(run_dir, config, spec["choices"], summary))
-    hanging = master.staying(until_s)
+    hanging = master.staying(max(until_s, time.perf_counter() + 0.1 * config["cluster"]["shutdown_s"]))
     stay = spec["more"] and ending.status == OK and not hanging and master.complete
     write_json(run_dir / OUTCOME, ending._asdict() | {"hanging": hanging, "stay": stay})
     if not hanging:

@@ -187,14 +187,16 @@ class Master:
                     self._end.release(answer.message)
             decision = self.protocol.arrived(answers, now_s)
             for event in events:
-                if isinstance(event, Faulty):
+                if isinstance(event, Faulty) and self.protocol.alive[self._scheme.code.owner[event.message]]:
                     decision = self._erase(event.message, now_s, "it has the wrong length")
-                elif isinstance(event, Lost):
+                elif isinstance(event, Lost) and self.protocol.alive[event.worker]:
                     decision = self._lost(event.worker)
         return decision
 
     def _usable(self, answer: Answer, now_s: float) -> bool:
-        if answer.round > self.protocol.round or answer.round < 0:
+        if not self.protocol.alive[self._scheme.code.owner[answer.message]]:
+            pass  # it was lost for its silence, and what it says now is of no use
+        elif answer.round > self.protocol.round or answer.round < 0:
             self._erase(answer.message, now_s, f"it says that it is of round {answer.round}")
         elif answer.round == self.protocol.round and not np.isfinite(self._end.vector(answer.message).sum()):
             self._erase(answer.message, now_s, "it has nan or inf in it")

@@ -138,8 +138,10 @@ def _end_with_parents(parent: int, host: str, launcher: int) -> None:
             if host == platform.node():
                 os.kill(launcher, 0)
         except ProcessLookupError:
-            with contextlib.suppress(PermissionError):  # SLURM's, which ends with srun
+            try:
                 os.kill(parent, signal.SIGTERM)
+            except PermissionError:  # it is SLURM's, which ends all ranks when one fails
+                os._exit(FAILED)
 
 
 def _start_jax(rank: int) -> None:

@@ -18,7 +18,9 @@ FOR_ALL = ("ERASUREHEAD_DATA", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "JAX_P
 SAME = "the same Python environment at the same path"
 MEANINGS = {
     rf"^{REFUSED}(.*)$": "{0}",
-    r"There are not enough slots": "more ranks than slots: fewer workers, or more slots= in cluster.hosts",
+    r"There are not enough slots": (
+        "more ranks than slots: fewer workers, or more slots= in cluster.hosts (in SLURM: --ntasks=)"
+    ),
     r"(?s)A daemon failed to report back.*?Remote host: +(\S+)": (
         f"host {{0}} cannot be reached: cluster.agent must get there without a password, and find {SAME}"
     ),

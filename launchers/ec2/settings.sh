@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Read by up.sh, push.sh, fetch.sh and down.sh. Set any of these in the environment; SUBNET and KEY have no default.
-# The paper had a c3.8xlarge and 30 m1.small (MASTER=c3.8xlarge WORKER=m1.small PLACEMENT=false); those below are today's.
+# The paper had a c3.8xlarge and 30 m1.small: MASTER=c3.8xlarge WORKER=m1.small PLACEMENT=false ONE_THREAD=false, with their
+# prices MASTER_USD=1.68 WORKER_USD=0.044. Those below are today's.
 : "${NAME:=erasurehead}" "${REGION:=us-east-1}" "${SUBNET:?a public subnet, as subnet-0123456789abcdef0}"
 : "${KEY:?the name of an EC2 key pair in $REGION}"
 : "${HEAD:=t3.medium}" "${MASTER:=c6i.2xlarge}" "${WORKER:=m6i.large}" "${WORKERS:=30}"
@@ -8,8 +9,12 @@
 : "${PLACEMENT:=true}"     # in one placement group; not every type can be
 : "${ONE_THREAD:=true}"    # a core for a rank, not half of one; m1.small has nothing to switch off
 : "${IDLE_MIN:=5}" "${LIFETIME_H:=8}"
-# $ an hour: list prices on demand in us-east-1, an upper bound for spot. For other types and regions set your own.
-: "${HEAD_USD:=0.0416}" "${MASTER_USD:=0.34}" "${WORKER_USD:=0.096}"
+# $ an hour: list prices on demand, an upper bound for spot. For other types and regions they have to be given.
+if [ "$REGION $HEAD $MASTER $WORKER" = "us-east-1 t3.medium c6i.2xlarge m6i.large" ]; then
+  : "${HEAD_USD:=0.0416}" "${MASTER_USD:=0.34}" "${WORKER_USD:=0.096}"
+fi
+: "${HEAD_USD:?\$ an hour of a $HEAD in $REGION}" "${MASTER_USD:?\$ an hour of a $MASTER in $REGION}"
+: "${WORKER_USD:?\$ an hour of a $WORKER in $REGION}"
 if [ "$CAPACITY" = SPOT ]; then STRATEGY=capacity-optimized; else STRATEGY=lowest-price; fi
 export NAME REGION SUBNET KEY HEAD MASTER WORKER WORKERS CAPACITY STRATEGY PLACEMENT ONE_THREAD IDLE_MIN LIFETIME_H MY_IP
 
@@ -20,11 +25,11 @@ run() {  # a command, or with --dry-run only its text
   [ -n "$DRY" ] || "$@"
 }
 
-on_head() {
-  run pcluster ssh --cluster-name "$NAME" --region "$REGION" -o StrictHostKeyChecking=accept-new "$@"
-}
-
 head_address() {
   if [ -n "$DRY" ]; then echo HEAD-ADDRESS; return; fi
   pcluster describe-cluster --cluster-name "$NAME" --region "$REGION" --query headNode.publicIpAddress | tr -d '"'
+}
+
+on_head() {  # not pcluster ssh, which never tells that it failed
+  run ssh -o StrictHostKeyChecking=accept-new "ubuntu@$(head_address)" "$@"
 }

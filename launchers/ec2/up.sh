@@ -24,4 +24,9 @@ if [ -n "$DRY" ]; then sed 's/^/  | /' "$filled"; fi
 run pcluster create-cluster --cluster-name "$NAME" --region "$REGION" --cluster-configuration "$filled"
 run aws cloudformation wait stack-create-complete --stack-name "$NAME" --region "$REGION"
 # The longest it may live: without its head, the other nodes end themselves.
-on_head "sudo shutdown -h +$((60 * LIFETIME_H))"
+for pause_s in 20 20 20 0; do
+  if on_head "sudo shutdown -h +$((60 * LIFETIME_H))"; then exit 0; fi
+  sleep "$pause_s"
+done
+echo "error: the head node of $NAME cannot be reached over ssh, so nothing limits how long it runs: mend that, or down.sh" >&2
+exit 1
