@@ -194,13 +194,12 @@ class Master:
         return decision
 
     def _usable(self, answer: Answer, now_s: float) -> bool:
-        if not self.protocol.alive[self._scheme.code.owner[answer.message]]:
-            pass  # it was lost for its silence, and what it says now is of no use
-        elif answer.round > self.protocol.round or answer.round < 0:
+        alive = self.protocol.alive[self._scheme.code.owner[answer.message]]  # else it was lost for its silence
+        if alive and not 0 <= answer.round <= self.protocol.round:
             self._erase(answer.message, now_s, f"it says that it is of round {answer.round}")
-        elif answer.round == self.protocol.round and not np.isfinite(self._end.vector(answer.message).sum()):
+        elif alive and answer.round == self.protocol.round and not np.isfinite(self._end.vector(answer.message).sum()):
             self._erase(answer.message, now_s, "it has nan or inf in it")
-        else:
+        elif alive:
             return True
         self._end.release(answer.message)
         return False

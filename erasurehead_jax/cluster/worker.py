@@ -12,7 +12,7 @@ from erasurehead_jax.data import Rows, block_bounds
 from erasurehead_jax.job import Job
 from erasurehead_jax.types import Params
 
-SIGNS_A_HEARTBEAT = 4
+SIGNS_A_HEARTBEAT = 4  # of life, so that one that is late makes nobody suspect
 
 
 class Task(NamedTuple):
