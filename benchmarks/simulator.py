@@ -29,9 +29,9 @@ from erasurehead_jax import (
     Uncoded,
 )
 from erasurehead_jax.data import amazon, synthetic
-from erasurehead_jax.montecarlo import timer
 from erasurehead_jax.optimizers import gd
-from erasurehead_jax.simulate import Point, Simulation
+from erasurehead_jax.simulation.engine import Point, Simulation
+from erasurehead_jax.whatif.montecarlo import timer
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX sizes its thread pools, at its first use
 SEEDS, ROUNDS, TAKES = 64, 5, 9

@@ -1,7 +1,21 @@
 """How a command can end otherwise than well, and with which exit status."""
 
 import math
-from typing import Any
+from enum import IntEnum
+from typing import Any, ClassVar
+
+
+class Status(IntEnum):
+    """The exit statuses of `train`, as documented."""
+
+    OK = 0
+    FAILED = 1  # a programming error, or the master was lost
+    BAD_INPUT = 2
+    UNDECODABLE = 3  # so many workers are lost that the stopping rule can never hold again
+    TERMINATED = 4  # on request: SIGTERM or SIGUSR1
+    DIVERGED = 5
+    STORAGE = 6  # the run directory cannot be written
+    INTERRUPTED = 130  # Ctrl-C
 
 
 class ConfigError(ValueError):
@@ -11,23 +25,20 @@ class ConfigError(ValueError):
     """
 
 
-OK, FAILED, BAD_INPUT, STOPPED, ASKED, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
-
-
 class Stopped(RuntimeError):
-    """A run cannot go on: so many workers are lost or faulty that its stopping rule can no longer hold."""
+    """A run cannot continue: so many workers are lost or faulty that its stopping rule can no longer hold."""
 
-    status = STOPPED
+    status: ClassVar[Status] = Status.UNDECODABLE
 
 
 class Diverged(Stopped):
     """The loss, the gradient or the model is not finite."""
 
-    status = DIVERGED
+    status: ClassVar[Status] = Status.DIVERGED
 
 
 class JobFailed(Exception):
-    """One job of several has not ended well; it has said why."""
+    """One job of several did not end well; its message has been printed."""
 
     def __init__(self, status: int):
         super().__init__(status)
@@ -54,3 +65,9 @@ def require_number(field: str, value: Any, above: float | None = None, at_most: 
         low = "0 or more" if above is None else f"above {above:g}"
         high = "" if at_most == math.inf else f" and at most {at_most:g}"
         raise ConfigError(f"{field}={value}: must be a finite number, {low}{high}")
+
+
+def require_choice(field: str, value: Any, choices: Any) -> None:
+    """Raises ConfigError unless the value is one of these strings."""
+    if value not in tuple(choices):
+        raise ConfigError(f"{field}={value}: must be one of {', '.join(choices)}")

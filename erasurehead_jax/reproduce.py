@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from erasurehead_jax.config import run_command
 from erasurehead_jax.errors import JobFailed
-from erasurehead_jax.frontier import RELIABLE
-from erasurehead_jax.record import SUMMARY
+from erasurehead_jax.hydra_app import run_command
+from erasurehead_jax.rundir.files import SUMMARY
 from erasurehead_jax.train import train
+from erasurehead_jax.whatif.frontier import RELIABLE
 
 Command = list[str]  # what follows `python -m erasurehead_jax.`
 

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from erasurehead_jax.codes import AbstractCode
+from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.errors import ConfigError, require_number
 from erasurehead_jax.types import Got, Number, Seconds, Verdict
-
-ROUNDING = 1e-9  # of ||w - 1||^2 where the decoder solves a linear system
 
 
 class AbstractStop(eqx.Module):

@@ -14,7 +14,7 @@ import equinox as eqx
 import numpy as np
 
 from erasurehead_jax.errors import require_number
-from erasurehead_jax.record import ARRIVALS, MODEL, history_columns, read_history, replacing, write_json
+from erasurehead_jax.rundir.files import ARRIVALS, MODEL, history_columns, read_history, replacing, write_json
 
 WANDB_FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR")  # nothing outside the run directory
 

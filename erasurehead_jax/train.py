@@ -15,18 +15,18 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from erasurehead_jax.caches import keep_compiled
 from erasurehead_jax.cluster.checkpoint import written
-from erasurehead_jax.cluster.launch import run_ranks
+from erasurehead_jax.cluster.launch.command import require_startable
+from erasurehead_jax.cluster.launch.watch import run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
-from erasurehead_jax.cluster.resume import AUTO, begun, is_done, resumed
-from erasurehead_jax.cluster.start import require_startable
-from erasurehead_jax.compiled import keep_compiled
-from erasurehead_jax.config import CONFIG_DIR, checked, in_multirun, leave, refuse, run_command
-from erasurehead_jax.errors import ASKED, FAILED, OK, ConfigError, Stopped
-from erasurehead_jax.job import Job, build, instantiate, make_optimizer
-from erasurehead_jax.progress import RoundsBar, summary_table
-from erasurehead_jax.record import CHECKPOINT, SUMMARY
-from erasurehead_jax.seeds import run_keys
+from erasurehead_jax.errors import ConfigError, Status, Stopped
+from erasurehead_jax.hydra_app import CONFIG_DIR, checked, in_multirun, leave, refuse, run_command
+from erasurehead_jax.job import Job, JobSpec, build, instantiate, make_optimizer
+from erasurehead_jax.resume import AUTO, begun, is_done, resumed
+from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY
+from erasurehead_jax.rundir.progress import RoundsBar, summary_table
+from erasurehead_jax.tracking import AbstractTracking
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
@@ -47,23 +47,23 @@ def train(cfg: DictConfig) -> float | None:
     else:
         run_dir, (config, job) = checked(cfg, check)
         choices, checkpoint = dict(HydraConfig.get().runtime.choices), None
-    spec = {
-        "config": config,
-        "choices": choices,
-        "run_dir": str(run_dir),
-        "checkpoint": checkpoint and str(checkpoint),
-        "launched_s": time.time(),
-        "launcher": [platform.node(), os.getpid()],
-        "more": in_multirun(),
-    }
+    spec = JobSpec(
+        config=config,
+        choices=choices,
+        run_dir=str(run_dir),
+        checkpoint=checkpoint and str(checkpoint),
+        launched_s=time.time(),
+        launcher=(platform.node(), os.getpid()),
+        more=in_multirun(),
+    )
     try:
         with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"]) as bar:
             if config["backend"] == "simulate":
-                from erasurehead_jax.simulated import lead_simulated  # late: slow to import, and ranks are waiting
+                from erasurehead_jax.simulation.run import lead_simulated  # late: slow to import, and ranks are waiting
 
                 keep_compiled()
                 lead_simulated(job, spec, bar.update)
-                status, told = OK, ""
+                status, told = Status.OK, ""
             else:
                 status, told = run_ranks(spec, bar.update)
     except (KeyboardInterrupt, Stopped):
@@ -71,12 +71,12 @@ def train(cfg: DictConfig) -> float | None:
         raise
     except ConfigError as error:
         refuse(error)
-    if (run_dir / SUMMARY).exists() and status != FAILED:
+    if (run_dir / SUMMARY).exists() and status != Status.FAILED:
         Console().print(summary_table(json.loads((run_dir / SUMMARY).read_text()), run_dir))
     if status:
         sys.stderr.write(f"{told}\n")
         _point_to_checkpoint(run_dir)
-        (sys.exit if status == ASKED else leave)(status)  # then the rest of a multirun is not wanted either
+        (sys.exit if status == Status.TERMINATED else leave)(status)  # then the rest of a multirun is not wanted either
     return _time_to_target(run_dir)
 
 
@@ -99,19 +99,17 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
     Raises ConfigError.
     """
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
-    if config["backend"] not in ("mpi", "simulate"):
-        raise ConfigError(f"backend={config['backend']}: must be mpi or simulate")
     if config["backend"] == "mpi":
         jax.config.update("jax_platforms", "cpu")  # this process only checks; the ranks choose for themselves
     job = build(config)
     make_optimizer(config)
-    instantiate("tracking", config)
-    job.objective.init(run_keys(job.seed)[0], job.dataset)
+    instantiate("tracking", config, AbstractTracking)
+    job.problem.start(job.settings.seed)
     if config["backend"] == "mpi":
         require_startable(config)
-        Protocol(job.scheme, job.late, job.on_loss)
+        Protocol(job.scheme, job.settings.late, job.settings.cluster.on_loss)
     else:
-        from erasurehead_jax.simulated import make_point
+        from erasurehead_jax.simulation.run import make_point
 
         make_point(job, config)
     return config, job

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness import ranks_of
 
-from erasurehead_jax.cluster.launch import end_waiting
+from erasurehead_jax.cluster.launch.watch import end_waiting
 from erasurehead_jax.train import train
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from erasurehead_jax.caches import cache_dir
 from erasurehead_jax.data import Dense, Rows, amazon, covertype, kc_housing, raw, synthetic
 from erasurehead_jax.data.amazon import FILE as AMAZON
 from erasurehead_jax.data.kc_housing import FILE as KC_HOUSING
@@ -23,7 +24,7 @@ needs_raw = pytest.mark.skipif(
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return raw.cache_dir()
+    return cache_dir()
 
 
 @needs_raw

@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given, strategies as st
 
 from erasurehead_jax import ByCode, Decodable, NoDelay, Scheme, Uncoded
-from erasurehead_jax.frontier import Estimate, Recommendation, default_target, estimate, frontier, recommend, times_to
-from erasurehead_jax.grid import GridPoint
-from erasurehead_jax.montecarlo import Trainings
-from erasurehead_jax.simulate import Point
+from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.whatif.frontier import (
+    Estimate,
+    Recommendation,
+    default_target,
+    estimate,
+    frontier,
+    recommend,
+    times_to,
+)
+from erasurehead_jax.whatif.grid import GridPoint
+from erasurehead_jax.whatif.montecarlo import Trainings
 
 SEEDS = 32
 TARGET = 0.8

@@ -11,10 +11,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from erasurehead_jax import ConfigError, NoDelay
-from erasurehead_jax.config import CONFIG_DIR
 from erasurehead_jax.delays import SlowWorkers
-from erasurehead_jax.grid import CHOICES, GridPoint, grid_points, stackable
-from erasurehead_jax.simulate import LATE, stack
+from erasurehead_jax.hydra_app import CONFIG_DIR
+from erasurehead_jax.simulation.engine import stack
+from erasurehead_jax.types import Late
+from erasurehead_jax.whatif.grid import CHOICES, GridPoint, grid_points, stackable
 
 ROWS = 250
 ALL = "grid.scheme=[uncoded,ignore_stragglers,egc,egc_cyclic,erasurehead]"
@@ -90,9 +91,9 @@ def test_a_number_reaches_the_part_that_uses_it(name: str):
 
 
 def test_late_reaches_the_point():
-    points = grid("grid.scheme=uncoded", f"grid.late=[{','.join(LATE)}]")
-    assert labels(points, "late") == [(late,) for late in LATE]
-    assert [point.point.late for point in points] == list(LATE)
+    points = grid("grid.scheme=uncoded", f"grid.late=[{','.join(tuple(Late))}]")
+    assert labels(points, "late") == [(late,) for late in tuple(Late)]
+    assert [point.point.late for point in points] == list(tuple(Late))
 
 
 def test_l2_is_one_over_the_training_rows_unless_given():

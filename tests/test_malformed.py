@@ -19,8 +19,8 @@ from erasurehead_jax import ConfigError
 from erasurehead_jax.cluster.checkpoint import Checkpoints, Snapshot, newest, read
 from erasurehead_jax.delays import Trace
 from erasurehead_jax.optimizers import agd, gd, nesterov
-from erasurehead_jax.record import ARRIVED, ITERATES, History, Progress, Vectors, kept_rows, read_history
-from erasurehead_jax.rounds import State, start
+from erasurehead_jax.rundir.files import ARRIVED, ITERATES, History, Progress, Vectors, kept_rows, read_history
+from erasurehead_jax.update import State, start
 
 ANYTHING = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss, mean_squared_error, roc_auc_score
 
 from erasurehead_jax import AbstractObjective, Dataset, Dense, LeastSquares, Logistic, Rows
 from erasurehead_jax.data import synthetic
-from erasurehead_jax.metrics import BATCH, evaluator
+from erasurehead_jax.rundir.metrics import BATCH, evaluator
 
 LABELS = {dense: synthetic(300, 3, 6, dense=dense) for dense in (False, True)}
 NUMBERS = synthetic(300, 3, 6, task="regression")

@@ -15,13 +15,13 @@ from omegaconf import OmegaConf
 from reference import gradient_descent
 
 from erasurehead_jax import Logistic, collect
-from erasurehead_jax.config import CONFIG_DIR
 from erasurehead_jax.data import Dataset, synthetic
+from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.job import Job, build
 from erasurehead_jax.optimizers import gd
-from erasurehead_jax.record import history_columns
-from erasurehead_jax.rounds import apply_gradient, start
+from erasurehead_jax.rundir.files import history_columns
 from erasurehead_jax.types import Params
+from erasurehead_jax.update import apply_gradient, start
 
 pytestmark = pytest.mark.mpi
 # Spaced, so that the order of arrival is certain even on a busy machine; the last worker sleeps for an hour.
@@ -136,13 +136,13 @@ def _job(*overrides: str) -> Job:
 
 
 def _simulated(job: Job, got: np.ndarray) -> Params:
-    rows, code = job.dataset.train, job.scheme.code
+    rows, code = job.problem.dataset.train, job.scheme.code
     bounds = np.arange(code.blocks + 1) * len(rows) // code.blocks
     w = np.repeat(code.G @ job.scheme.decode(code, got), np.diff(bounds))
-    state = start(gd(2.0), jax.numpy.zeros(job.dataset.dim))
-    for _ in range(job.rounds):
+    state = start(gd(2.0), jax.numpy.zeros(job.problem.dataset.dim))
+    for _ in range(job.settings.rounds):
         decoded = Logistic().gradient(state.x, rows, w)
-        state, _ = apply_gradient(gd(2.0), job.l2, len(rows), state, decoded)
+        state, _ = apply_gradient(gd(2.0), job.problem.l2, len(rows), state, decoded)
     return state.x
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from erasurehead_jax import ConfigError
 from erasurehead_jax.optimizers import agd, gd, nesterov
-from erasurehead_jax.rounds import State, apply_gradient, iterate, start
+from erasurehead_jax.update import State, apply_gradient, iterate, start
 
 ROUNDS, ROWS, DIM, L2 = 30, 50, 8, 0.03
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import LIMIT_S, SMALL
 
-from erasurehead_jax.config import CONFIG_DIR
+from erasurehead_jax.hydra_app import CONFIG_DIR
 
 ROOT = Path(__file__).parent.parent
 

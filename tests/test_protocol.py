@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 
 from erasurehead_jax import AllOf, Count, Deadline, Decodable, FractionalRepetition, Logistic, Scheme, Uncoded, collect
 from erasurehead_jax.cluster.protocol import Fail, Proceed, Protocol, Update, Wait
-from erasurehead_jax.config import CONFIG_DIR
 from erasurehead_jax.data import block_bounds, synthetic
 from erasurehead_jax.decoding import ByCode
 from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.job import instantiate
 from erasurehead_jax.optimizers import gd
-from erasurehead_jax.rounds import apply_gradient, start
+from erasurehead_jax.update import apply_gradient, start
 
 SCHEMES = sorted(path.stem for path in (Path(CONFIG_DIR) / "scheme").glob("*.yaml"))
 WORKERS = 6

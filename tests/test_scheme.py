@@ -30,7 +30,7 @@ from erasurehead_jax import (
     Uncoded,
     collect,
 )
-from erasurehead_jax.config import CONFIG_DIR
+from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.job import instantiate
 
 WORKERS = 6

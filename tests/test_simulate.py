@@ -33,14 +33,14 @@ from erasurehead_jax import (
     Uncoded,
 )
 from erasurehead_jax.data import Rows, block_bounds, synthetic
-from erasurehead_jax.grid import GridPoint
-from erasurehead_jax.montecarlo import time_grid, train_grid
 from erasurehead_jax.optimizers import agd, gd, nesterov
-from erasurehead_jax.report.bounds import STEP_SIZES, simulate_convergence
-from erasurehead_jax.rounds import apply_gradient, iterate, start
 from erasurehead_jax.scheme import collect
-from erasurehead_jax.simulate import LATE, Point, Simulation, play, stack
-from erasurehead_jax.types import Key, Number
+from erasurehead_jax.simulation.engine import Point, Simulation, play, stack
+from erasurehead_jax.types import Key, Late, Number
+from erasurehead_jax.update import apply_gradient, iterate, start
+from erasurehead_jax.whatif.bounds import STEP_SIZES, simulate_convergence
+from erasurehead_jax.whatif.grid import GridPoint
+from erasurehead_jax.whatif.montecarlo import time_grid, train_grid
 
 DATA = synthetic(rows=503, fields=4, categories=12)
 ERASUREHEAD = Scheme(FractionalRepetition(6, 6, 2), AnyOf((Decodable(), Count(3))), ByCode())
@@ -149,7 +149,7 @@ def jitted_rounds(name: str, late: str):
 SCHEMES = {"erasurehead": ERASUREHEAD, "ignore": IGNORE, "cyclic": CYCLIC}
 
 
-@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("late", tuple(Late))
 @given(st.integers(0, 2**32), st.sampled_from(list(SCHEMES)), st.sampled_from([0.0, 0.3]))
 @settings(max_examples=20)
 def test_rounds_are_those_of_workers_on_a_clock(late: str, seed: int, name: str, overhead_s: float):
@@ -165,7 +165,7 @@ def test_rounds_are_those_of_workers_on_a_clock(late: str, seed: int, name: str,
 def test_idle_policies_leave_no_backlog_and_queueing_leaves_most():
     key = jax.random.key(3)
     backlogs = {}
-    for late in LATE:
+    for late in Late:
         step = lambda t, backlog_s, late=late: play(point(IGNORE, late), backlog_s, key, t)[0]
         backlogs[late] = float(jax.lax.fori_loop(0, 30, step, jnp.zeros(6)).sum())
     assert backlogs["cancel"] == backlogs["wait"] == 0 < backlogs["skip"] < backlogs["queue"]
@@ -195,7 +195,9 @@ ANCHORS = {
 def test_round_times_of_every_late_policy_over_20_000_rounds(c: int, r: int):
     code = FractionalRepetition(30, 30, c)
     stop = Decodable() if r == 30 else AnyOf((Decodable(), Count(r)))
-    points = [GridPoint({"late": late}, Point(Scheme(code, stop, ByCode()), Exponential(0.5), late)) for late in LATE]
+    points = [
+        GridPoint({"late": late}, Point(Scheme(code, stop, ByCode()), Exponential(0.5), late)) for late in tuple(Late)
+    ]
     table = time_grid(points, seeds=range(4), rounds=5_000).table.set_index("late")
     for late, known_s in ANCHORS[c, r].items():
         if late == "wait":  # all of 30: the mean and the deviation of the maximum are known

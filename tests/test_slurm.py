@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from harness import LIMIT_S, SMALL_DATA, TESTS, Finished, command, environment, train
 
+from erasurehead_jax.cluster.launch.command import explain
 from erasurehead_jax.cluster.rank import CONNECTED
-from erasurehead_jax.cluster.start import explain
 
 # All answers of every round are added, in the order of the messages: to the bit, whoever comes first.
 CERTAIN = (*SMALL_DATA, "scheme=uncoded", "rounds=150", "delay=exponential", "delay.mean_s=0.02", "tracking=none")

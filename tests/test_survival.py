@@ -14,8 +14,8 @@ import pytest
 from harness import LIMIT_S, SMALL, SMALL_DATA, TESTS, Finished, Live, environment, ranks_of, train
 
 from erasurehead_jax import FractionalRepetition
+from erasurehead_jax.cluster.launch.command import find_program
 from erasurehead_jax.cluster.rank import CONNECTED
-from erasurehead_jax.cluster.start import find_program
 
 pytestmark = pytest.mark.mpi
 TWELVE = (*SMALL_DATA, "workers=12", "load=3", "wait_for=8", "optimizer.step_size=2", "tracking=none", "x64=true")

@@ -10,7 +10,7 @@ import yaml
 from harness import SMALL, train
 from hydra import compose, initialize_config_dir
 
-from erasurehead_jax.config import CONFIG_DIR
+from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.reproduce import PAPER, QUICK, Size, commands
 
 SIMULATED = (*SMALL, "backend=simulate", "delay=exponential", "delay.mean_s=0.1")

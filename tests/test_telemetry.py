@@ -5,7 +5,7 @@ import pytest
 
 from erasurehead_jax import AnyOf, Count, Decodable, FractionalRepetition, Scheme, Uncoded
 from erasurehead_jax.decoding import ByCode
-from erasurehead_jax.telemetry import coverage, longest_gaps, recurrence, stragglers, telemetry, worker_times
+from erasurehead_jax.rundir.telemetry import coverage, longest_gaps, recurrence, stragglers, telemetry, worker_times
 
 NAN = np.nan
 SCHEME = Scheme(FractionalRepetition(4, 4, 2), AnyOf((Decodable(), Count(2))), ByCode())

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from harness import LIMIT_S, SMALL_DATA, Finished, environment
 
-from erasurehead_jax.whatif import main
+from erasurehead_jax.whatif.__main__ import main
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["erasurehead_jax.whatif", "pytest"])

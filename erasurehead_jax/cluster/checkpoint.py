@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.record import ARRIVED, CHECKPOINT, ITERATES, Progress, kept_rows, replacing
-from erasurehead_jax.rounds import State
+from erasurehead_jax.rundir.files import ARRIVED, CHECKPOINT, ITERATES, Progress, kept_rows, replacing
+from erasurehead_jax.update import State
 
 FORMAT = 1  # raise it when the arrays of a checkpoint change their meaning
 FREE = ("rounds", "cluster", "checkpoint", "tracking", "target", "resume")  # settings that a resumed run may change

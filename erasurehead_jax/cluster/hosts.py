@@ -9,7 +9,7 @@ from typing import Any
 import erasurehead_jax
 from erasurehead_jax.cluster.gpu import local_rank
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.versions import versions
+from erasurehead_jax.rundir.versions import versions
 
 EACH_ITS_OWN = ("platform", "device")  # of the versions: these may differ
 

@@ -13,14 +13,14 @@ import numpy as np
 from erasurehead_jax.cluster import transport
 from erasurehead_jax.cluster.checkpoint import Checkpoints, Snapshot, fingerprint, read
 from erasurehead_jax.cluster.master import Master
-from erasurehead_jax.cluster.rank import INTERRUPT
-from erasurehead_jax.errors import ASKED, OK, Stopped
-from erasurehead_jax.job import Job, instantiate, make_optimizer
-from erasurehead_jax.record import OUTCOME, write_json
-from erasurehead_jax.recorder import Recorder, RoundRecord
-from erasurehead_jax.rounds import iterate
-from erasurehead_jax.tracking import Finished
-from erasurehead_jax.versions import versions
+from erasurehead_jax.cluster.signals import INTERRUPT
+from erasurehead_jax.errors import Status, Stopped
+from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
+from erasurehead_jax.rundir.files import OUTCOME, write_json
+from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
+from erasurehead_jax.rundir.versions import versions
+from erasurehead_jax.tracking import AbstractTracking, Finished
+from erasurehead_jax.update import iterate
 
 ASKS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # "end after this round": the launcher's, and a scheduler's
 GOODBYE_SHARE = 0.5  # of shutdown_s; the rest is for ending a worker that hangs
@@ -35,7 +35,7 @@ class Ending(NamedTuple):
     message: str
 
 
-def lead(job: Job, spec: dict[str, Any], hosts: Sequence[str]) -> bool:
+def lead(job: Job, spec: JobSpec, hosts: Sequence[str]) -> bool:
     """Trains and writes the run directory. Returns whether the ranks wait for another job.
 
     `spec` comes from the launcher: the resolved config, the chosen config files (choices), run_dir, the checkpoint to
@@ -58,12 +58,12 @@ def _asked() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _lead(job: Job, spec: dict[str, Any], hosts: Sequence[str], asked: Callable[[], bool]) -> bool:
-    run_dir, config = Path(spec["run_dir"]), spec["config"]
+def _lead(job: Job, spec: JobSpec, hosts: Sequence[str], asked: Callable[[], bool]) -> bool:
+    run_dir, config = Path(spec.run_dir), spec.config
     master = Master(job, make_optimizer(config)(), hosts)
     checkpoints = Checkpoints(run_dir, config)
     recorder = _recorder(job, master, checkpoints, spec)
-    startup_s = time.time() - spec["launched_s"]
+    startup_s = time.time() - spec.launched_s
     log.info("%d workers ready after %.1f s, compiled", master.protocol.alive.sum(), startup_s)
 
     try:
@@ -75,12 +75,12 @@ def _lead(job: Job, spec: dict[str, Any], hosts: Sequence[str], asked: Callable[
         recorder.evaluate()
         more = {"backend": "mpi", "startup_s": startup_s} | _counts(master, recorder)
         more["versions"] = versions() | {"mpi": transport.mpi_version()}
-        summary = recorder.save(spec["choices"]["scheme"], hosts, more)
+        summary = recorder.save(spec.choices["scheme"], hosts, more)
     finally:
         recorder.close()
-    instantiate("tracking", config).report(Finished(run_dir, config, spec["choices"], summary))
+    instantiate("tracking", config, AbstractTracking).report(Finished(run_dir, config, spec.choices, summary))
     hanging = master.staying(max(until_s, time.perf_counter() + 0.1 * config["cluster"]["shutdown_s"]))
-    stay = spec["more"] and ending.status == OK and not hanging and master.complete
+    stay = spec.more and ending.status == Status.OK and not hanging and master.complete
     write_json(run_dir / OUTCOME, ending._asdict() | {"hanging": hanging, "stay": stay})
     if not hanging:
         return master.release_workers(stay)
@@ -89,12 +89,12 @@ def _lead(job: Job, spec: dict[str, Any], hosts: Sequence[str], asked: Callable[
         time.sleep(1)
 
 
-def _recorder(job: Job, master: Master, checkpoints: Checkpoints, spec: dict[str, Any]) -> Recorder:
+def _recorder(job: Job, master: Master, checkpoints: Checkpoints, spec: JobSpec) -> Recorder:
     """The record of the run, and the master, as the checkpoint has them."""
-    run_dir, x = Path(spec["run_dir"]), np.asarray(iterate(master.state))
-    if spec["checkpoint"] is None:
+    run_dir, x = Path(spec.run_dir), np.asarray(iterate(master.state))
+    if spec.checkpoint is None:
         return Recorder(job, run_dir, x, checkpoints.folder)
-    snapshot = read(Path(spec["checkpoint"]), fingerprint(spec["config"]), master.state)
+    snapshot = read(Path(spec.checkpoint), fingerprint(spec.config), master.state)
     master.go_on(snapshot)
     return Recorder(job, run_dir, np.asarray(iterate(master.state)), checkpoints.folder, snapshot.progress)
 
@@ -112,14 +112,14 @@ def _train(job: Job, master: Master, recorder: Recorder, checkpoints: Checkpoint
             if checkpoints.due(recorder.history.count):
                 save()
 
-    ending = Ending(OK, "")
+    ending = Ending(Status.OK, "")
     recorder.warm_up()
     master.start_clock(recorder.clock_s)
     try:
-        for t in range(recorder.history.count, job.rounds):
+        for t in range(recorder.history.count, job.settings.rounds):
             finished = master.round(asked, meanwhile=write)
             if finished is None:
-                ending = Ending(ASKED, f"asked to end after {t} rounds")
+                ending = Ending(Status.TERMINATED, f"asked to end after {t} rounds")
                 break
             unwritten.append(finished)
             if recorder.due(t):
@@ -127,7 +127,7 @@ def _train(job: Job, master: Master, recorder: Recorder, checkpoints: Checkpoint
         write()
     except Stopped as error:
         ending = Ending(error.status, str(error))
-    if ending.status in (OK, ASKED, Stopped.status):
+    if ending.status in (Status.OK, Status.TERMINATED, Stopped.status):
         save()
     checkpoints.wait()
     return ending

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from erasurehead_jax.cluster.checkpoint import Snapshot
 from erasurehead_jax.cluster.protocol import Decision, Fail, Protocol, Update, Wait
 from erasurehead_jax.cluster.transport import REHEARSAL, Answer, Faulty, Lost, MasterEnd
+from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.errors import Diverged, Stopped
 from erasurehead_jax.job import Job
-from erasurehead_jax.recorder import EXACT, RoundRecord
-from erasurehead_jax.rounds import apply_gradient, iterate, start
-from erasurehead_jax.seeds import run_keys
+from erasurehead_jax.rundir.recorder import RoundRecord
+from erasurehead_jax.update import apply_gradient, iterate, start
 
 LOOK_EVERY_S = 0.1  # for silent workers
 
@@ -29,19 +29,20 @@ class Master:
     def __init__(self, job: Job, optimizer: optax.GradientTransformation, hosts: Sequence[str]):
         code = job.scheme.code
         self._scheme, self._hosts = job.scheme, hosts
-        self.protocol = Protocol(job.scheme, job.late, job.on_loss)
-        x = job.objective.init(run_keys(job.seed)[0], job.dataset).astype(job.dtype)
+        problem, cluster = job.problem, job.settings.cluster
+        self.protocol = Protocol(job.scheme, job.settings.late, cluster.on_loss)
+        x = problem.start(job.settings.seed)
         self.state = start(optimizer, x)
-        self._decoded = np.zeros(len(x), job.dtype)
-        step = lambda state, decoded: apply_gradient(optimizer, job.l2, len(job.dataset.train), state, decoded)
+        self._decoded = np.zeros(len(x), problem.dtype)
+        step = lambda state, decoded: apply_gradient(optimizer, problem.l2, len(problem.dataset.train), state, decoded)
         self._step = jax.jit(step).lower(self.state, self._decoded).compile()
         self._delays = job.delays()
         self._delays(0)
-        self._end = MasterEnd(code.owner, code.workers, len(x), job.dtype)
+        self._end = MasterEnd(code.owner, code.workers, len(x), problem.dtype)
         self._arrival_s = np.full(code.messages, np.nan)
         self._faulty = 0  # answers in this round
         self.asked = 0  # for answers, in all rounds
-        self._heartbeat_s, self._lost_s, self._looked_s = job.heartbeat_s, job.lost_s, 0.0
+        self._heartbeat_s, self._lost_s, self._looked_s = cluster.heartbeat_s, cluster.lost_s, 0.0
         self._suspect = np.zeros(code.workers, bool)
         self.suspected = np.zeros(code.workers, int)  # times
         self._origin_s = time.perf_counter()
@@ -135,7 +136,7 @@ class Master:
             round_s=self.clock() - began_s,
             collected_s=collected_s,
             waited=int(self._scheme.code.heard(got).sum()),
-            exact=decode_error < EXACT,
+            exact=decode_error < ROUNDING,
             decode_error=decode_error,
             grad_norm=grad_norm,
             received_bytes=self._end.received_bytes - received_bytes,

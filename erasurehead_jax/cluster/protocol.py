@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.errors import require_choice
 from erasurehead_jax.scheme import Scheme
-from erasurehead_jax.types import Got
+from erasurehead_jax.types import Got, Late, OnLoss
 
-LATE = ("cancel", "skip", "wait")  # what becomes of work that missed its round
-ON_LOSS = ("stop", "approximate")  # what the master does when the stopping rule can no longer hold
+LATE = (Late.CANCEL, Late.SKIP, Late.WAIT)
 
 
 class Wait(NamedTuple):
@@ -52,11 +51,9 @@ class Protocol:
     once nothing more can come. Raises ConfigError for other policies.
     """
 
-    def __init__(self, scheme: Scheme, late: str, on_loss: str = "stop"):
-        if late not in LATE:
-            raise ConfigError(f"late={late}: must be one of {', '.join(LATE)}")
-        if on_loss not in ON_LOSS:
-            raise ConfigError(f"cluster.on_loss={on_loss}: must be one of {', '.join(ON_LOSS)}")
+    def __init__(self, scheme: Scheme, late: str, on_loss: str = OnLoss.STOP):
+        require_choice("late", late, LATE)
+        require_choice("cluster.on_loss", on_loss, OnLoss)
         self.scheme = scheme
         self.late = late
         self.round = -1
@@ -129,7 +126,7 @@ class Protocol:
     def _decision(self, t: float) -> Decision:
         awaited = self.alive[self.scheme.code.owner] & ~self._answered & ~self._erased
         if not self._collecting:
-            return Wait(np.inf) if self.late == "wait" and awaited.any() else Proceed()
+            return Wait(np.inf) if self.late == Late.WAIT and awaited.any() else Proceed()
         if isinstance(self._last, Update):  # decided; what comes before the step is late
             return self._last
         if self.scheme.enough(self._answered, t - self._began_s):
@@ -138,7 +135,7 @@ class Protocol:
         later = [instant_s for instant_s in instants_s if instant_s > t]
         if awaited.any() or later:
             return Wait(min(later, default=np.inf))
-        if self._on_loss == "approximate" and self._answered.any():
+        if self._on_loss == OnLoss.APPROXIMATE and self._answered.any():
             return Update(self._answered.copy())
         return Fail(self._reason())
 

@@ -5,7 +5,6 @@ More jobs may follow, each a next.json in the run directory of the one before; t
 
 import contextlib
 import gc
-import json
 import logging
 import os
 import platform
@@ -15,18 +14,14 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 from erasurehead_jax.cluster.gpu import take_gpu
-from erasurehead_jax.cluster.start import REFUSED
-from erasurehead_jax.errors import FAILED, OK, ConfigError
-from erasurehead_jax.record import ERROR, LOG, NEXT
-
-INTERRUPT = signal.SIGUSR2  # "end after this round": what the launcher makes of Ctrl-C; mpirun passes it to every rank
+from erasurehead_jax.cluster.signals import CONNECTED, INTERRUPT, REFUSED
+from erasurehead_jax.errors import ConfigError, Status
+from erasurehead_jax.job import JobSpec
+from erasurehead_jax.rundir.files import ERROR, LOG, NEXT
 
 NEXT_EVERY_S = 0.05
-
-CONNECTED = "all ranks are connected"  # the launcher looks for this line: from here on a rank may die
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +34,9 @@ def main() -> None:
     """
     for number in (signal.SIGINT, signal.SIGUSR1, INTERRUPT):
         signal.signal(number, signal.SIG_IGN)
-    spec = json.loads(sys.argv[1])
+    spec = JobSpec.from_json(sys.argv[1])
     gc.disable()  # it takes a fifth of the time of the imports to come, and finds nothing
-    threading.Thread(target=_end_with_parents, args=(os.getppid(), *spec["launcher"]), daemon=True).start()
+    threading.Thread(target=_end_with_parents, args=(os.getppid(), *spec.launcher), daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from erasurehead_jax.cluster import transport
 
@@ -49,26 +44,26 @@ def main() -> None:
         hosts = _connect(spec)
         gc.freeze()
         gc.enable()
-        while _run(spec, hosts) and (job := _next_job(Path(spec["run_dir"]))):
-            spec = json.loads(job)
-            _log_to(Path(spec["run_dir"]) / LOG)
+        while _run(spec, hosts) and (job := _next_job(Path(spec.run_dir))):
+            spec = JobSpec.from_json(job)
+            _log_to(Path(spec.run_dir) / LOG)
             if transport.rank() == 0:
                 transport.hand_out(job)  # fails if a worker has died: the launcher then starts other ranks
         transport.finalize()
-        os._exit(OK)
+        os._exit(Status.OK)
     except BaseException:
         broken = isinstance(sys.exc_info()[1], transport.Broken) and transport.rank() > 0
-        _keep_error(Path(spec["run_dir"]), "rank 0, the master, is lost\n" if broken else _traceback())
-        os._exit(FAILED)
+        _keep_error(Path(spec.run_dir), "rank 0, the master, is lost\n" if broken else _traceback())
+        os._exit(Status.FAILED)
 
 
-def _connect(spec: dict[str, Any]) -> list[str]:
+def _connect(spec: JobSpec) -> list[str]:
     """What is done once: JAX starts, and rank 0 hears where the workers are. Raises ConfigError if they do not fit."""
     from erasurehead_jax.cluster import transport
 
-    if transport.size() != (expected := spec["config"]["workers"] + 1):
+    if transport.size() != (expected := spec.config["workers"] + 1):
         raise ConfigError(
-            f"cluster.program={spec['config']['cluster']['program']}: mpi4py sees {transport.size()} ranks instead of "
+            f"cluster.program={spec.config['cluster']['program']}: mpi4py sees {transport.size()} ranks instead of "
             f"{expected}; start them with the mpirun of its MPI, or with srun --mpi=pmix"
         )
     _start_jax(transport.rank())
@@ -78,21 +73,21 @@ def _connect(spec: dict[str, Any]) -> list[str]:
     if transport.rank() > 0:
         return []
     require_alike(said)
-    if not Path(spec["run_dir"]).is_dir():
+    if not Path(spec.run_dir).is_dir():
         raise ConfigError(
-            f"hydra.run.dir={spec['run_dir']}: rank 0 runs on {platform.node()}, which does not have it; put it on a "
+            f"hydra.run.dir={spec.run_dir}: rank 0 runs on {platform.node()}, which does not have it; put it on a "
             "disk that all hosts share, or let rank 0 run here (the first line of cluster.hosts)"
         )
     log.info(CONNECTED)
     return [each["host"] if each else "lost" for each in said[1:]]
 
 
-def _run(spec: dict[str, Any], hosts: list[str]) -> bool:
+def _run(spec: JobSpec, hosts: list[str]) -> bool:
     """One job; returns whether another may follow. `hosts` are the workers', on rank 0."""
     from erasurehead_jax.cluster import transport
     from erasurehead_jax.job import build
 
-    job = build(spec["config"])
+    job = build(spec.config)
     if transport.rank() == 0:
         from erasurehead_jax.cluster.lead import lead
 
@@ -133,7 +128,7 @@ def _end_with_parents(parent: int, host: str, launcher: int) -> None:
     while True:
         time.sleep(1)
         if os.getppid() != parent:
-            os._exit(FAILED)
+            os._exit(Status.FAILED)
         try:
             if host == platform.node():
                 os.kill(launcher, 0)
@@ -141,7 +136,7 @@ def _end_with_parents(parent: int, host: str, launcher: int) -> None:
             try:
                 os.kill(parent, signal.SIGTERM)
             except PermissionError:  # it is SLURM's, which ends all ranks when one fails
-                os._exit(FAILED)
+                os._exit(Status.FAILED)
 
 
 def _start_jax(rank: int) -> None:
@@ -154,7 +149,7 @@ def _start_jax(rank: int) -> None:
         take_gpu()
     import jax
 
-    from erasurehead_jax.compiled import keep_compiled
+    from erasurehead_jax.caches import keep_compiled
 
     keep_compiled()
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # small steps: a hand-over to a thread costs more

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from erasurehead_jax.cluster.transport import WorkerEnd
 from erasurehead_jax.data import Rows, block_bounds
 from erasurehead_jax.job import Job
-from erasurehead_jax.types import Params
+from erasurehead_jax.types import Late, Params
 
 SIGNS_A_HEARTBEAT = 4  # of life, so that one that is late makes nobody suspect
 
@@ -26,13 +26,19 @@ def work(job: Job, worker: int) -> bool:
     """Answers models until the master says stop. `worker` counts from 0. Returns whether there may be another job."""
     messages = [int(m) for m in np.flatnonzero(job.scheme.code.owner == worker)]
     touched, tasks = _tasks(job, messages)
-    add_gradient = jax.jit(lambda total, x, rows, weights: total + job.objective.gradient(x, rows, weights))
+    add_gradient = jax.jit(lambda total, x, rows, weights: total + job.problem.objective.gradient(x, rows, weights))
     for task in tasks:  # compile before saying hello
         for rows, weights in task.chunks[:1]:
             add_gradient(task.zeros, task.zeros, rows, weights).block_until_ready()
 
-    end = WorkerEnd(touched, job.dataset.dim, messages, job.dtype, job.heartbeat_s / SIGNS_A_HEARTBEAT)
-    cancel = job.late == "cancel"
+    end = WorkerEnd(
+        touched,
+        job.problem.parameters,
+        messages,
+        job.problem.dtype,
+        job.settings.cluster.heartbeat_s / SIGNS_A_HEARTBEAT,
+    )
+    cancel = job.settings.late == Late.CANCEL
 
     def gradient(x: Params, task: Task) -> Params | None:
         """None if it was overtaken between two chunks."""
@@ -56,14 +62,15 @@ def work(job: Job, worker: int) -> bool:
 
 def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None, list[Task]]:
     """The coordinates that this worker's blocks touch (None: all), and its messages on these coordinates."""
-    bounds = block_bounds(len(job.dataset.train), job.scheme.code.blocks)
+    objective, train, dtype = job.problem.objective, job.problem.dataset.train, job.problem.dtype
+    bounds = block_bounds(len(train), job.scheme.code.blocks)
     columns = [job.scheme.code.G[:, message] for message in messages]
     rows = [np.concatenate([_block(bounds, i) for i in np.flatnonzero(column).tolist()]) for column in columns]
     weights = [np.repeat(column, np.diff(bounds))[taken] for column, taken in zip(columns, rows, strict=True)]
-    touched = job.objective.touched(job.dataset.train.take(np.unique(np.concatenate(rows))))
-    zeros = jnp.asarray(np.zeros(job.dataset.dim if touched is None else len(touched), job.dtype))
+    touched = objective.touched(train.take(np.unique(np.concatenate(rows))))
+    zeros = jnp.asarray(np.zeros(job.problem.parameters if touched is None else len(touched), dtype))
     tasks = [
-        Task(_chunks(job.dataset.train.take(taken).restrict(touched), weight, job.chunk_rows, job.dtype), zeros)
+        Task(_chunks(train.take(taken).restrict(touched), weight, job.settings.cluster.chunk_rows, dtype), zeros)
         for taken, weight in zip(rows, weights, strict=True)
     ]
     return touched, tasks

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
 
+ROUNDING = 1e-9  # of ||w - 1||^2: below it a decoded gradient is exact
+
 
 class AbstractCode(eqx.Module):
     """A gradient code: n blocks, M messages, message m = sum over i of G[i, m] * gradient of f_i.

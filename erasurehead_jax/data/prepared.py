@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from erasurehead_jax.caches import cache_dir
 from erasurehead_jax.data import raw
 from erasurehead_jax.data.dataset import Dataset, Rows, split_rows
 from erasurehead_jax.data.features import OneHot
@@ -45,7 +46,7 @@ def one_hot_dataset(
     stat = path.stat()
     stamp = f"{FORMAT} {path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:12]
-    folder = raw.cache_dir() / "prepared" / f"{file.data}-split{split_seed}-{digest}"
+    folder = cache_dir() / "prepared" / f"{file.data}-split{split_seed}-{digest}"
     if not folder.is_dir():
         if published:
             raw.verify(file, path)

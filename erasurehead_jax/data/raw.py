@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-
+from erasurehead_jax.caches import cache_dir
 from erasurehead_jax.errors import ConfigError
 
 
@@ -22,11 +21,6 @@ class RawFile(NamedTuple):
     sha256: str
     home: str  # where a person can get it
     download: Callable[[Path], None]  # writes the file's columns of interest into this path, as CSV
-
-
-def cache_dir() -> Path:
-    """The user's cache (XDG_CACHE_HOME is respected)."""
-    return Path(platformdirs.user_cache_dir("erasurehead-jax"))
 
 
 def search_dirs() -> list[Path]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from erasurehead_jax.config import run_command
 from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.hydra_app import run_command
 from erasurehead_jax.report.claims import findings
 from erasurehead_jax.report.figure import answers_figure, comparison_figure
 from erasurehead_jax.report.runs import Comparison, compare, is_whatif, load_runs, run_folders

@@ -11,7 +11,7 @@ import yaml
 from jaxtyping import Float
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.record import HISTORY, SUMMARY, history_columns, reached
+from erasurehead_jax.rundir.files import HISTORY, SUMMARY, history_columns, reached
 
 CIRCUMSTANCES = ("data", "objective", "delay", "workers")  # alike in a comparison
 CHOSEN = ("scheme", "optimizer", "l2", "init", "x64", "compute_s", "overhead_s")  # told in the label where they differ

@@ -9,9 +9,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from erasurehead_jax.record import ARRIVALS
 from erasurehead_jax.report.runs import Run
-from erasurehead_jax.telemetry import worker_times
+from erasurehead_jax.rundir.files import ARRIVALS
+from erasurehead_jax.rundir.telemetry import worker_times
 
 MOST_ROUNDS = 400  # columns of the picture; more rounds than that are thinned out
 

@@ -20,13 +20,13 @@ from jax import shard_map
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float, Int
 
+from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.data import Dataset
-from erasurehead_jax.grid import GridPoint, label_columns, stackable
-from erasurehead_jax.metrics import scorer
 from erasurehead_jax.objectives import AbstractObjective
-from erasurehead_jax.recorder import EXACT
+from erasurehead_jax.rundir.metrics import scorer
 from erasurehead_jax.seeds import run_keys
-from erasurehead_jax.simulate import Point, Simulation, stack, timing
+from erasurehead_jax.simulation.engine import Point, Simulation, stack, timing
+from erasurehead_jax.whatif.grid import GridPoint, label_columns, stackable
 
 SHARE = 0.4  # of the memory that is free: what a chunk of training runs may take
 TRAINED_AT_ONCE = {"cpu": 128}  # a core; more are not quicker. Elsewhere memory decides
@@ -136,7 +136,7 @@ def _reduce(round_s: np.ndarray, wall_s: np.ndarray, decode_error: np.ndarray, k
     even = np.array_split(round_s, batches, axis=1)
     mean = lambda values: values.mean(1, dtype=np.float64)
     batch_s = np.stack([mean(part) * part.shape[1] * batches / round_s.shape[1] for part in even], axis=1)
-    return batch_s, mean(wall_s), mean(decode_error < EXACT), mean(decode_error), round_s[:, :kept]
+    return batch_s, mean(wall_s), mean(decode_error < ROUNDING), mean(decode_error), round_s[:, :kept]
 
 
 class Trainings(NamedTuple):

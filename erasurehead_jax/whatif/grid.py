@@ -11,8 +11,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from erasurehead_jax.data import block_bounds
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.job import build_delay, check_numbers, instantiate, make_optimizer
-from erasurehead_jax.simulate import Point
+from erasurehead_jax.job import build_delay, instantiate, make_optimizer
+from erasurehead_jax.scheme import Scheme
+from erasurehead_jax.settings import check_numbers
+from erasurehead_jax.simulation.engine import Point
 
 GROUPS = ("scheme", "delay")  # axes whose values name config files
 SETTINGS = ("workers", "blocks", "load", "wait_for", "late", "l2", "compute_s", "overhead_s")  # axes by their own name
@@ -116,7 +118,7 @@ def _identity(config: dict[str, Any]) -> str:
 def _grid_point(config: dict[str, Any], chosen: dict[str, Any], train_rows: int | None) -> GridPoint:
     try:
         check_numbers(config)
-        scheme = instantiate("scheme", config)
+        scheme = instantiate("scheme", config, Scheme)
         if train_rows is not None:
             block_bounds(train_rows, scheme.code.blocks)
         l2 = 1 / (train_rows or 1) if config["l2"] is None else config["l2"]

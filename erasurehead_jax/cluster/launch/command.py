@@ -1,6 +1,5 @@
 """The command line that starts the ranks, with mpirun or srun, and what it means when they do not start."""
 
-import json
 import os
 import re
 import shutil
@@ -8,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from erasurehead_jax.cluster.signals import REFUSED
 from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.job import JobSpec
 
 MODULE = "erasurehead_jax.cluster.rank"
-REFUSED = "refused: "  # how a rank begins a line that says what is wrong with the settings or the machines
 FOR_ALL = ("ERASUREHEAD_DATA", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS", "XLA_FLAGS")
 
 # What mpirun and srun say of what a user can mend, and what to do.
@@ -62,14 +62,14 @@ def require_startable(config: dict[str, Any]) -> None:
         raise ConfigError(f"cluster.hosts={cluster['hosts']}: no such file; a line for every host, as `node7 slots=8`")
 
 
-def command(spec: dict[str, Any]) -> list[str]:
+def command(spec: JobSpec) -> list[str]:
     """Starts the ranks of a job. `env` carries the settings to hosts that do not get ours."""
-    config = spec["config"]
+    config = spec.config
     start = [find_program(config["cluster"]), "-n", str(config["workers"] + 1)]
     start += map(str, config["cluster"]["options"])
     values = environment()
     carried = [f"{name}={values[name]}" for name in (*_one_thread(), *FOR_ALL) if name in values]
-    return [*start, "env", *carried, sys.executable, "-m", MODULE, json.dumps(spec)]
+    return [*start, "env", *carried, sys.executable, "-m", MODULE, spec.to_json()]
 
 
 def environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from erasurehead_jax.record import HISTORY, LOG
+from erasurehead_jax.rundir.files import HISTORY, LOG
 
 WARNING = " WARNING "  # as the ranks' log lines have it
 

@@ -19,14 +19,12 @@ from optax import GradientTransformation
 
 from erasurehead_jax.data import Dataset, Rows, block_bounds
 from erasurehead_jax.delays import AbstractDelay
-from erasurehead_jax.errors import ConfigError, require_number
+from erasurehead_jax.errors import require_choice, require_number
 from erasurehead_jax.objectives import AbstractObjective
-from erasurehead_jax.rounds import State, apply_gradient, iterate, start
 from erasurehead_jax.scheme import Scheme, collect
 from erasurehead_jax.seeds import run_keys
-from erasurehead_jax.types import Got, Key, Number
-
-LATE = ("cancel", "skip", "queue", "wait")  # what becomes of work that missed its round
+from erasurehead_jax.types import Got, Key, Late, Number
+from erasurehead_jax.update import State, apply_gradient, iterate, start
 
 
 class Point(eqx.Module):
@@ -41,8 +39,7 @@ class Point(eqx.Module):
     l2: Number = 0.0
 
     def __check_init__(self):
-        if self.late not in LATE:
-            raise ConfigError(f"late={self.late}: must be one of {', '.join(LATE)}")
+        require_choice("late", self.late, Late)
         require_number("compute_s", self.compute_s)
         require_number("overhead_s", self.overhead_s)
 
@@ -78,11 +75,11 @@ def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tu
     done_s = backlog_s + point.service_s(key, t)
     arrival_s = done_s[scheme.code.owner]
     got, round_s = collect(scheme, arrival_s)
-    wall_s = (jnp.maximum(round_s, done_s.max()) if point.late == "wait" else round_s) + point.overhead_s
+    wall_s = (jnp.maximum(round_s, done_s.max()) if point.late == Late.WAIT else round_s) + point.overhead_s
     unfinished_s = jnp.maximum(done_s - wall_s, 0)
-    if point.late == "queue":
+    if point.late == Late.QUEUE:
         backlog_s = unfinished_s
-    elif point.late == "skip":
+    elif point.late == Late.SKIP:
         began = (backlog_s < wall_s) | (backlog_s == 0)  # else a newer model comes before this one is looked at
         backlog_s = jnp.where(began, unfinished_s, backlog_s - wall_s)
     else:

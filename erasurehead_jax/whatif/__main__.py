@@ -15,18 +15,19 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from erasurehead_jax.compiled import keep_compiled
-from erasurehead_jax.config import CONFIG_DIR, checked, run_command
+from erasurehead_jax.caches import keep_compiled
 from erasurehead_jax.data import Dataset
 from erasurehead_jax.errors import ConfigError, require_number, require_whole
-from erasurehead_jax.frontier import default_target, frontier, recommend
-from erasurehead_jax.grid import GridPoint, axes, grid_points, label_columns
-from erasurehead_jax.job import check_numbers, instantiate
-from erasurehead_jax.montecarlo import Trainings, time_grid, train_grid
+from erasurehead_jax.hydra_app import CONFIG_DIR, checked, run_command
+from erasurehead_jax.job import instantiate
 from erasurehead_jax.objectives import AbstractObjective
-from erasurehead_jax.record import SUMMARY, write_json
-from erasurehead_jax.report.whatif import frontier_figure, timing_figure, timing_table, training_figure
-from erasurehead_jax.versions import versions
+from erasurehead_jax.rundir.files import SUMMARY, write_json
+from erasurehead_jax.rundir.versions import versions
+from erasurehead_jax.settings import check_numbers
+from erasurehead_jax.whatif.figures import frontier_figure, timing_figure, timing_table, training_figure
+from erasurehead_jax.whatif.frontier import default_target, frontier, recommend
+from erasurehead_jax.whatif.grid import GridPoint, axes, grid_points, label_columns
+from erasurehead_jax.whatif.montecarlo import Trainings, time_grid, train_grid
 
 
 class Study(NamedTuple):
@@ -76,8 +77,8 @@ def check(cfg: DictConfig) -> Study:
         require_whole("chunk", cfg.chunk, 1)
     jax.config.update("jax_enable_x64", cfg.x64)
     training = cfg.mode == "training"
-    dataset = instantiate("data", config) if training else None
-    objective = instantiate("objective", config) if training else None
+    dataset = instantiate("data", config, Dataset) if training else None
+    objective = instantiate("objective", config, AbstractObjective) if training else None
     if dataset is not None and objective is not None:
         require_whole("evaluate_every", cfg.evaluate_every, 1)
         objective.check(dataset)

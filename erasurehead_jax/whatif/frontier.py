@@ -14,9 +14,9 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import quantile_test
 
-from erasurehead_jax.grid import GridPoint, label_columns
-from erasurehead_jax.montecarlo import Trainings
-from erasurehead_jax.record import reached
+from erasurehead_jax.rundir.files import reached
+from erasurehead_jax.whatif.grid import GridPoint, label_columns
+from erasurehead_jax.whatif.montecarlo import Trainings
 
 CONFIDENCE = 0.95
 RELIABLE = 0.9  # share of the seeds that must reach a target; a point below it is recommended only if all are

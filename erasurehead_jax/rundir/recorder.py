@@ -12,8 +12,7 @@ from jaxtyping import Float
 
 from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job
-from erasurehead_jax.metrics import BATCH, block_losses, evaluator
-from erasurehead_jax.record import (
+from erasurehead_jax.rundir.files import (
     ARRIVALS,
     ARRIVED,
     ITERATES,
@@ -27,11 +26,10 @@ from erasurehead_jax.record import (
     write_arrays,
     write_json,
 )
+from erasurehead_jax.rundir.metrics import BATCH, block_losses, evaluator
+from erasurehead_jax.rundir.telemetry import telemetry
+from erasurehead_jax.rundir.versions import versions
 from erasurehead_jax.scheme import collect
-from erasurehead_jax.telemetry import telemetry
-from erasurehead_jax.versions import versions
-
-EXACT = 1e-9  # decode errors below this are rounding
 
 
 class RoundRecord(NamedTuple):
@@ -72,10 +70,10 @@ class Recorder:
         self._evaluator = None
         self._x = x
         rounds, self.clock_s, self.recorded_s, self.eval_s = done
-        self.history = History(run_dir, job.objective.metric, rounds)
-        waiting = 0 if job.evaluate_every else rounds - self.history.evaluated
+        self.history = History(run_dir, job.problem.objective.metric, rounds)
+        waiting = 0 if job.settings.evaluate_every else rounds - self.history.evaluated
         iterates, arrivals = (folder / ITERATES, folder / ARRIVED) if folder else (None, None)
-        self._iterates = Vectors(iterates, job.dataset.dim, job.dtype, waiting)
+        self._iterates = Vectors(iterates, len(x), job.problem.dtype, waiting)
         self._arrivals = Vectors(arrivals, job.scheme.code.messages, np.dtype(float), rounds)
 
     @property
@@ -95,20 +93,20 @@ class Recorder:
 
     def due(self, t: int) -> bool:
         """Is round t to be evaluated before the next one begins?"""
-        every = self._job.evaluate_every
-        return every is not None and ((t + 1) % every == 0 or t + 1 == self._job.rounds)
+        every = self._job.settings.evaluate_every
+        return every is not None and ((t + 1) % every == 0 or t + 1 == self._job.settings.rounds)
 
     def warm_up(self) -> None:
         """Compiles the evaluation if it will be wanted between rounds."""
-        if self._job.evaluate_every:
-            self._evaluate([np.zeros((1, self._job.dataset.dim), self._job.dtype)])
+        if self._job.settings.evaluate_every:
+            self._evaluate([np.zeros((1, len(self._x)), self._job.problem.dtype)])
 
     def write(self, done: RoundRecord) -> None:
         """Adds a round, with its metrics if they are due. Raises Diverged if these are not finite."""
         began_s = time.perf_counter()
         metrics = self._evaluate([done.x[None]])[0] if self.due(done.round) else {}
         self.eval_s += time.perf_counter() - began_s if metrics else 0.0
-        if not self._job.evaluate_every:
+        if not self._job.settings.evaluate_every:
             self._iterates.append(done.x)
         self._arrivals.append(done.arrival_s)
         self.recorded_s += done.collected_s
@@ -120,7 +118,7 @@ class Recorder:
     def evaluate(self) -> None:
         """Evaluates the iterates of all rounds that were not evaluated on the way, in batches."""
         began_s = time.perf_counter()
-        if not self._job.evaluate_every:
+        if not self._job.settings.evaluate_every:
             self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
             self._iterates.clear()
         elif self.history.count and "train_loss" not in self.history.last:  # ended early
@@ -145,7 +143,7 @@ class Recorder:
         more = dict(more)
         told = telemetry(self._job.scheme, arrival_s)
         told["workers"] |= {"host": list(hosts)} | more.pop("per_worker", {})
-        told["blocks"]["train_loss"] = block_losses(self._job.objective, self._job.dataset, self._x, code.blocks)
+        told["blocks"]["train_loss"] = block_losses(*self._job.problem[:2], self._x, code.blocks)
         summary = self._summary(scheme) | more | {"telemetry": told}
         return write_json(self._run_dir / SUMMARY, summary)
 
@@ -156,7 +154,7 @@ class Recorder:
 
     def _time_to_target(self) -> float | None:
         """On the clock, until the test metric first was as good as the target; None if it never was."""
-        metric, target = self.history.columns[-1], self._job.target
+        metric, target = self.history.columns[-1], self._job.settings.target
         if target is None:
             return None
         rows = (row for row in read_history(self._run_dir) if metric in row)
@@ -164,11 +162,12 @@ class Recorder:
 
     def _evaluate(self, batches):
         if self._evaluator is None:
-            self._evaluator = evaluator(self._job.objective, self._job.dataset)
+            self._evaluator = evaluator(*self._job.problem[:2])
         return self._evaluator(batches)
 
     def _summary(self, scheme: str) -> dict[str, Any]:
         job, code, rounds = self._job, self._job.scheme.code, self.history.count
+        settings, dataset = job.settings, job.problem.dataset
         ideal_s = _ideal_s(job, rounds)
         return {
             "scheme": scheme,
@@ -177,20 +176,20 @@ class Recorder:
             "blocks": code.blocks,
             "load": code.load,
             "wait_for": job.scheme.stop.at_most(code.workers),
-            "late": job.late,
-            "data": job.dataset.name,
-            "features": job.dataset.dim,
-            "train_rows": len(job.dataset.train),
-            "test_rows": len(job.dataset.test),
+            "late": settings.late,
+            "data": dataset.name,
+            "features": dataset.dim,
+            "train_rows": len(dataset.train),
+            "test_rows": len(dataset.test),
             "rounds": rounds,
-            "interrupted": rounds < job.rounds,
-            "seed": job.seed,
+            "interrupted": rounds < settings.rounds,
+            "seed": settings.seed,
             "clock_s": self.clock_s,
             "ideal_s": ideal_s,
             "overhead": self.clock_s / ideal_s if ideal_s else None,
             "recorded_s": self.recorded_s,
             "eval_s": self.eval_s,
-            "target": job.target,
+            "target": settings.target,
             "time_to_target_s": self._time_to_target(),
             "final": {name: self.history.last.get(name) for name in self.history.columns[-3:]},
             "versions": versions(),

@@ -1,4 +1,4 @@
-"""What is minimised: row losses, and the weighted gradient of some rows. Runs jitted on the workers."""
+"""Linear models: the loss of a row depends on features . x and the target only."""
 
 from abc import abstractmethod
 from typing import ClassVar, Literal
@@ -11,47 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from erasurehead_jax.data import Dataset, Rows
 from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.objectives.base import AbstractObjective
 from erasurehead_jax.types import AnyArray, Key, Params
-
-
-class AbstractObjective(eqx.Module):
-    """f(x) = (1/N) sum of row losses. Parameters travel as one flat vector and are unravelled inside.
-
-    `metric` names the test metric: `auc` (of `predict` against targets -1 and +1) or `mse`.
-    """
-
-    metric: eqx.AbstractClassVar[str]
-
-    @abstractmethod
-    def init(self, key: Key, dataset: Dataset) -> Params:
-        """The starting point, a function of the key."""
-
-    @abstractmethod
-    def check(self, dataset: Dataset) -> None:
-        """Raises ConfigError if the targets are not of the kind this objective needs."""
-
-    @abstractmethod
-    def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
-        """The score of each row, for one model or several."""
-
-    @abstractmethod
-    def row_losses(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
-        """The loss of each row, for one model or several."""
-
-    def gradient(
-        self, x: Float[AnyArray, "d *models"], rows: Rows, row_weights: Float[AnyArray, "m *models"]
-    ) -> Float[Array, "d *models"]:
-        """Sum over rows of weight * gradient of the row's loss with respect to the coordinates in x, a model each."""
-        losses, pull_back = jax.vjp(lambda x: self.row_losses(x, rows), jnp.asarray(x))
-        return pull_back(jnp.asarray(row_weights, losses.dtype))[0]
-
-    @abstractmethod
-    def touched(self, rows: Rows) -> Int[np.ndarray, " t"] | None:
-        """The coordinates that these rows can touch, ascending; None = all.
-
-        An objective that names coordinates promises that `gradient(x[touched], rows.restrict(touched), ...)` is the
-        gradient on them.
-        """
 
 
 class AbstractLinear(AbstractObjective):

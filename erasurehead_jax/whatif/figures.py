@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.table import Table
 
-from erasurehead_jax.frontier import estimate, times_to
-from erasurehead_jax.grid import GridPoint
-from erasurehead_jax.montecarlo import Timings, Trainings
-from erasurehead_jax.report import closed_forms
 from erasurehead_jax.report.figure import AXIS_NAMES, STYLES
+from erasurehead_jax.whatif import closed_forms
+from erasurehead_jax.whatif.frontier import estimate, times_to
+from erasurehead_jax.whatif.grid import GridPoint
+from erasurehead_jax.whatif.montecarlo import Timings, Trainings
 
 MOST_LINES, MOST_ROWS = 8, 4  # in one panel, of panels in one figure
 

@@ -13,12 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from erasurehead_jax.cluster.checkpoint import FREE, fingerprint, newest
-from erasurehead_jax.config import USER_ERRORS, refuse, remove_if_empty
 from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.hydra_app import USER_ERRORS, refuse, remove_if_empty
 from erasurehead_jax.job import Job, make_optimizer
-from erasurehead_jax.record import SUMMARY, replacing
-from erasurehead_jax.rounds import start
-from erasurehead_jax.seeds import run_keys
+from erasurehead_jax.rundir.files import SUMMARY, replacing
+from erasurehead_jax.update import start
 
 Check = Callable[[DictConfig], tuple[dict[str, Any], Job]]
 AUTO = "auto"
@@ -58,11 +57,11 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
         config, job = check(saved)
         if config["backend"] != "mpi":
             raise ConfigError(f"resume={run_dir}: backend={config['backend']} keeps no checkpoints; run it again")
-        x = job.objective.init(run_keys(job.seed)[0], job.dataset).astype(job.dtype)
-        template = start(make_optimizer(config)(), jnp.asarray(x))
-        path, snapshot, refused = newest(run_dir, config, template, job.objective.metric, job.scheme.code.messages)
-        if snapshot and snapshot.progress.rounds > job.rounds:
-            raise ConfigError(f"rounds={job.rounds}: the run has had {snapshot.progress.rounds} rounds already")
+        template = start(make_optimizer(config)(), jnp.asarray(job.problem.start(job.settings.seed)))
+        metric = job.problem.objective.metric
+        path, snapshot, refused = newest(run_dir, config, template, metric, job.scheme.code.messages)
+        if snapshot and snapshot.progress.rounds > config["rounds"]:
+            raise ConfigError(f"rounds={config['rounds']}: the run has had {snapshot.progress.rounds} rounds already")
     except KeyError as error:
         refuse(ConfigError(f"{run_dir / '.hydra' / 'config.yaml'}: has no setting {error}"))
     except USER_ERRORS as error:

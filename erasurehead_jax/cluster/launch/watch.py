@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from erasurehead_jax.cluster import start
-from erasurehead_jax.cluster.rank import CONNECTED, INTERRUPT
-from erasurehead_jax.errors import ASKED, FAILED, OK, ConfigError
-from erasurehead_jax.record import ERROR, HISTORY, LOG, NEXT, OUTCOME, replacing
+from erasurehead_jax.cluster.launch import command as start
+from erasurehead_jax.cluster.signals import CONNECTED, INTERRUPT
+from erasurehead_jax.errors import ConfigError, Status
+from erasurehead_jax.job import JobSpec
+from erasurehead_jax.rundir.files import ERROR, HISTORY, LOG, NEXT, OUTCOME, replacing
 
 LOOK_EVERY_S = 0.2
 LOOKS = 3  # until a rank that is not seen is dead: while a process starts, its command line may be empty
@@ -34,7 +35,7 @@ class Ranks(NamedTuple):
 _waiting: list[Ranks] = []  # at most one: they have done their job, and wait for another
 
 
-def run_ranks(spec: dict[str, Any], watch: Callable[[], None]) -> tuple[int, str]:
+def run_ranks(spec: JobSpec, watch: Callable[[], None]) -> tuple[int, str]:
     """Runs rank 0 and the workers through a job; returns the exit status and why it is not 0.
 
     If `more` jobs may follow, the ranks then wait for the next one. They end with `end_waiting`, with this process, or
@@ -45,7 +46,7 @@ def run_ranks(spec: dict[str, Any], watch: Callable[[], None]) -> tuple[int, str
 
     Raises ConfigError if the ranks have not started for a reason that a user can mend.
     """
-    run_dir = Path(spec["run_dir"])
+    run_dir = Path(spec.run_dir)
     for name in (OUTCOME, ERROR):
         (run_dir / name).unlink(missing_ok=True)
     asked: list[int] = []
@@ -56,8 +57,8 @@ def run_ranks(spec: dict[str, Any], watch: Callable[[], None]) -> tuple[int, str
             sys.exit(128 + number)
 
     before = _stamp(run_dir / HISTORY)  # of an earlier session, if the run is resumed
-    cluster = spec["config"]["cluster"]
-    kind = (cluster["program"], cluster["options"], spec["config"]["workers"])
+    cluster = spec.config["cluster"]
+    kind = (cluster["program"], cluster["options"], spec.config["workers"])
     said_before = (run_dir / LOG).stat().st_size if (run_dir / LOG).exists() else 0
     with (run_dir / LOG).open("ab") as log, _handling(ask):
         ranks = _hand_over(spec, kind)
@@ -70,12 +71,12 @@ def run_ranks(spec: dict[str, Any], watch: Callable[[], None]) -> tuple[int, str
     watch()
     status, told = _outcome(run_dir, asked, returned)
     said = (run_dir / LOG).read_bytes()[said_before:].decode(errors="replace")
-    if status == FAILED and CONNECTED not in said and (reason := start.explain(said)):
+    if status == Status.FAILED and CONNECTED not in said and (reason := start.explain(said)):
         raise ConfigError(f"{reason}; see {run_dir / LOG}")
     if asked and asked[0] == signal.SIGINT:
         raise KeyboardInterrupt
-    if asked and status == OK and spec["more"]:
-        return ASKED, "asked to end after this run"
+    if asked and status == Status.OK and spec.more:
+        return Status.TERMINATED, "asked to end after this run"
     return status, told
 
 
@@ -93,11 +94,11 @@ def end_waiting() -> None:
 atexit.register(end_waiting)
 
 
-def _hand_over(spec: dict[str, Any], kind: tuple[Any, ...]) -> Ranks | None:
+def _hand_over(spec: JobSpec, kind: tuple[Any, ...]) -> Ranks | None:
     """Gives the job to the ranks that wait for one, if they will do."""
-    if _waiting and _waiting[0].kind == kind and spec["more"]:
+    if _waiting and _waiting[0].kind == kind and spec.more:
         with contextlib.suppress(OSError):  # somebody has removed the directory
-            _leave_job(_waiting[0].run_dir, json.dumps(spec))
+            _leave_job(_waiting[0].run_dir, spec.to_json())
             return _waiting.pop()
     end_waiting()
     return None
@@ -109,7 +110,7 @@ def _leave_job(run_dir: Path, job: str) -> None:
         partial.write_text(job)
 
 
-def _start(spec: dict[str, Any], log: IO[bytes]) -> subprocess.Popen:
+def _start(spec: JobSpec, log: IO[bytes]) -> subprocess.Popen:
     return subprocess.Popen(
         start.command(spec),
         stdin=subprocess.DEVNULL,
@@ -120,13 +121,11 @@ def _start(spec: dict[str, Any], log: IO[bytes]) -> subprocess.Popen:
     )
 
 
-def _attend(
-    ranks: Ranks, spec: dict[str, Any], watch: Callable[[], None], asked: list[int], connected: bool
-) -> int | None:
+def _attend(ranks: Ranks, spec: JobSpec, watch: Callable[[], None], asked: list[int], connected: bool) -> int | None:
     """Until the job is over; the ranks then wait for another, or have ended, with this exit status."""
-    run_dir, stay = Path(spec["run_dir"]), False
+    run_dir, stay = Path(spec.run_dir), False
     try:
-        _wait(ranks.starter, run_dir, watch, asked, spec["config"]["cluster"]["startup_s"], connected)
+        _wait(ranks.starter, run_dir, watch, asked, spec.config["cluster"]["startup_s"], connected)
         stay = _said(run_dir, "stay")
     finally:
         if stay:
@@ -144,9 +143,9 @@ def _outcome(run_dir: Path, asked: list[int], returned: int | None) -> tuple[int
         outcome.unlink()
         return found["status"], found["message"]
     if asked:
-        return ASKED, "asked to end before the first round"
+        return Status.TERMINATED, "asked to end before the first round"
     told = error.read_text() if error.exists() else f"rank 0, the master, is lost (its starter ended with {returned})"
-    return FAILED, f"{told.rstrip()}\nsee {run_dir / LOG}"
+    return Status.FAILED, f"{told.rstrip()}\nsee {run_dir / LOG}"
 
 
 def _wait(

@@ -13,8 +13,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from erasurehead_jax.errors import BAD_INPUT, INTERRUPTED, OK, ConfigError, JobFailed, Stopped
-from erasurehead_jax.record import require_empty
+from erasurehead_jax.errors import ConfigError, JobFailed, Status, Stopped
+from erasurehead_jax.rundir.files import require_empty
 
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
@@ -46,8 +46,8 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         sys.exit(error.status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    sys.exit(OK)
+        sys.exit(Status.INTERRUPTED)
+    sys.exit(Status.OK)
 
 
 def _raised_by_hydra(error: Exception) -> bool:
@@ -97,7 +97,7 @@ def refuse(error: Exception) -> NoReturn:
     elif isinstance(error, MissingMandatoryValue):
         told = f"{error.full_key}=???: needs a value"
     print(f"error: {' '.join(told.split())}", file=sys.stderr)
-    leave(BAD_INPUT)
+    leave(Status.BAD_INPUT)
 
 
 def _save_config(cfg: DictConfig, run_dir: Path) -> None:

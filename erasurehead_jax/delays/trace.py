@@ -1,6 +1,5 @@
-"""Straggler models and recorded traces: the extra seconds a worker sleeps before it answers."""
+"""Recorded times, replayed."""
 
-from abc import abstractmethod
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -10,86 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from erasurehead_jax.delays.base import RUN, AbstractDelay
 from erasurehead_jax.errors import ConfigError, require_number
 from erasurehead_jax.types import Key, Number
 
-RUN = np.uint32(2**32 - 1)  # folded in instead of a round: what is drawn once a run
 INCOMPLETE = 0.1  # share of a trace's rounds that may be left out because a time is missing
-
-
-class AbstractDelay(eqx.Module):
-    """Both backends ask for `sample(key, t, k, load)`, and worker j sleeps entry j in round t: the same key injects
-    the same delays everywhere. The key is the run's, so that a model can have workers that stay slow."""
-
-    @abstractmethod
-    def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
-        """Seconds in round t for each of k workers that hold this fraction of the data. `t` may be traced."""
-
-    def check(self, workers: int, rounds: int) -> None:
-        """Raises ConfigError if the model cannot serve so many workers and rounds."""
-
-
-class NoDelay(AbstractDelay):
-    """The machine's own speed."""
-
-    def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
-        return jnp.zeros(k)
-
-
-class Exponential(AbstractDelay):
-    """I.i.d. exponential sleeps of mean `mean_s` seconds, the same for every load.
-
-    The published code's: it sleeps with *mean* 0.5 s (section 5.1 of the paper says "parameter 1/2").
-    """
-
-    mean_s: Number
-
-    def __check_init__(self):
-        require_number("delay.mean_s", self.mean_s)
-
-    def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
-        return jnp.asarray(self.mean_s * _exponential(key, t, k))
-
-
-class ShiftedExponential(AbstractDelay):
-    """load * (shift_s + exponential of mean mean_s): compute time that scales with the load.
-
-    Section 4 of the paper (equations 7 and 8): the whole data takes one node shift_s + Exp(mean_s) seconds, a fraction
-    of it takes that fraction of the time. The paper's unit is shift_s = 1, mean_s = 1/lambda.
-    """
-
-    shift_s: Number
-    mean_s: Number
-
-    def __check_init__(self):
-        require_number("delay.shift_s", self.shift_s)
-        require_number("delay.mean_s", self.mean_s)
-
-    def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
-        return jnp.asarray(load * (self.shift_s + self.mean_s * _exponential(key, t, k)))
-
-
-class SlowWorkers(AbstractDelay):
-    """Exponential sleeps of mean `mean_s` seconds, but `slow` workers, drawn once a run, sleep `factor` times as long.
-
-    Recorded clusters look like this: one node in ten or so is ten times slower for hundreds of rounds.
-    """
-
-    mean_s: Number
-    slow: Number
-    factor: Number
-
-    def __check_init__(self):
-        require_number("delay.mean_s", self.mean_s)
-        require_number("delay.factor", self.factor)
-
-    def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
-        is_slow = jax.random.permutation(jax.random.fold_in(key, RUN), k) < self.slow
-        return jnp.asarray(self.mean_s * jnp.where(is_slow, self.factor, 1) * _exponential(key, t, k))
-
-    def check(self, workers: int, rounds: int) -> None:
-        if type(self.slow) is not int or not 0 <= self.slow <= workers:
-            raise ConfigError(f"delay.slow={self.slow}: must be a whole number between 0 and workers={workers}")
 
 
 class Trace(AbstractDelay):
@@ -160,8 +84,3 @@ def _read_times(path: str) -> Float[np.ndarray, "rounds workers"]:
             "record a run that waits for everybody (scheme=uncoded)"
         )
     return recorded[~incomplete].astype(np.float32)
-
-
-def _exponential(key: Key, t: Number, k: int) -> Float[Array, " k"]:
-    """Drawn in float32, so that a seed means the same delays in every precision."""
-    return jax.random.exponential(jax.random.fold_in(key, t), (k,), jnp.float32).astype(float)

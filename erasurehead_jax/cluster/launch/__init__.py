@@ -1,0 +1,1 @@
+"""From the launcher to the ranks: starts, watches and ends them."""

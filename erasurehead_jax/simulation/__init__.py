@@ -1,0 +1,1 @@
+"""Backend 1: rounds are counted, not spent. No MPI import."""

@@ -1,0 +1,1 @@
+"""What if: a grid of schemes, loads and waits, simulated many times over."""
