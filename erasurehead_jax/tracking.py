@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import importlib.util
 import json
 import logging
 import netrc
@@ -82,7 +83,8 @@ class Wandb(AbstractTracking):
     """Weights & Biases; offline (in the run directory, for `wandb sync`) unless the user is logged in.
 
     WANDB_MODE, WANDB_API_KEY and W&B's other variables mean what they always do. A resumed run goes on in the same W&B
-    run. A failure to report is logged and does not fail the run; the network is waited for `timeout_s` at most.
+    run. A failure to report, or a missing `wandb` package (it is an extra), is logged and does not fail the run; the
+    network is waited for `timeout_s` at most.
     """
 
     project: str = "erasurehead-jax"
@@ -92,6 +94,12 @@ class Wandb(AbstractTracking):
         require_number("tracking.timeout_s", self.timeout_s, above=0.0)
 
     def report(self, run: Finished) -> None:
+        if not _installed():
+            log.warning(
+                "tracking=wandb: the package wandb is not installed, so the results are in the run directory only; "
+                "run `pip install wandb`, or set tracking=csv or tracking=none"
+            )
+            return
         try:
             self._report(run)
         except Exception as error:  # a dashboard that is down must not cost the run its results
@@ -178,6 +186,12 @@ def _log_once(wandb: Any, session: Any, run: Finished) -> None:
 def _table(wandb: Any, what: str, columns: dict[str, Any]) -> Any:
     rows = [[i, *row] for i, row in enumerate(zip(*columns.values(), strict=True))]
     return wandb.Table(columns=[what, *columns], data=rows)
+
+
+def _installed() -> bool:
+    """Can wandb be imported? A folder of that name in the working directory, which W&B itself makes, does not count."""
+    spec = importlib.util.find_spec("wandb")
+    return spec is not None and spec.origin is not None
 
 
 def _logged_in() -> bool:

@@ -11,7 +11,7 @@ from erasurehead_jax.cluster.gpu import local_rank
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.rundir.versions import versions
 
-EACH_ITS_OWN = ("platform", "device")  # of the versions: these may differ
+EACH_ITS_OWN = ("platform", "device", "wandb")  # of the versions: these may differ (only rank 0 uses wandb)
 
 
 def introduction() -> dict[str, Any]:

@@ -36,6 +36,7 @@ class RoundsBar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.update()  # the last warnings come after the last round
         self._bar.stop()
 
     def update(self) -> None:
