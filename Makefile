@@ -1,9 +1,10 @@
-# make setup | compare | reproduce | test | test-clusters | soak | lint | bench | figures   (each sets itself up when needed; needs Python 3.11 or newer and make)
+# make setup | compare | reproduce | test | coverage | test-clusters | soak | lint | constraints | docs | bench | figures
+# Every target installs what it needs into .venv first; only make and Python 3.11 or newer must be there.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup compare reproduce test test-clusters soak lint bench figures clean
+.PHONY: setup compare reproduce test coverage test-clusters soak lint constraints docs bench figures clean
 
 setup: $(READY)
 
@@ -26,6 +27,13 @@ reproduce: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
+# The test suite under coverage, MPI ranks and other subprocesses included; prints the total.
+coverage: $(READY)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 # Several hosts (network namespaces), SLURM on this machine, AWS ParallelCluster's schema. As root, with Debian's slurm-wlm,
 # munge, libpmix-dev and iproute2; what cannot be had is skipped. About 6 minutes.
 test-clusters: $(READY)
@@ -41,6 +49,14 @@ lint: $(READY)
 	$(BIN)/pyright
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
+# Check that the versions pinned in constraints.txt are available and compatible. Installs nothing.
+constraints: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed -c constraints.txt '.[dev]'
+
+# Build the documentation site in site/. Any warning is an error.
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+
 # Huge pages spare the simulator a quarter of its time on wide data; SciPy gets them too.
 bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 bench: $(READY)
@@ -53,4 +69,4 @@ figures: $(READY)
 	$(BIN)/python docs/figures.py
 
 clean:
-	rm -rf .venv outputs multirun build dist
+	rm -rf .venv outputs multirun build dist site .coverage .coverage.*
