@@ -53,7 +53,8 @@ lint: $(READY)
 constraints: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed -c constraints.txt '.[dev]'
 
-# Build the documentation site in site/. Any warning is an error.
+# Build the documentation site in site/. Any warning is an error. (The variable hides a notice about MkDocs 2.)
+docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
 

@@ -1,20 +1,29 @@
-"""What a user gets: the wheel with its configs, imports without MPI, README commands that work."""
+"""What a user gets: a wheel that works without any extra, imports without MPI, declared dependencies."""
 
+import ast
 import os
-import re
 import subprocess
 import sys
+import tomllib
+import venv
+from importlib.metadata import Distribution, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
 from harness import LIMIT_S, SMALL
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from erasurehead_jax.hydra_app import CONFIG_DIR
+from erasurehead_jax.rundir.progress import RoundsBar
 
 ROOT = Path(__file__).parent.parent
+NAME = "erasurehead-jax"
+TRACKED = [override for override in SMALL if override != "tracking=none"]
 
 
-def run(*line: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+def run(*line: str | Path, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         line, cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
@@ -22,23 +31,117 @@ def run(*line: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess
     return done
 
 
+def dependencies(names: list[str]) -> dict[str, Distribution]:
+    """The installed distributions that these requirements lead to, by name; optional ones left out."""
+    found: dict[str, Distribution] = {}
+    waiting = [(Requirement(name), "") for name in names]
+    while waiting:
+        requirement, extra = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if (requirement.marker and not requirement.marker.evaluate({"extra": extra})) or name in found:
+            continue
+        found[name] = distribution(name)
+        waiting += [
+            (Requirement(each), wanted) for each in found[name].requires or [] for wanted in requirement.extras or [""]
+        ]
+    return found
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel and what it requires, and no extra: links to what is installed here."""
+    folder = tmp_path_factory.mktemp("bare")
+    env = folder / "venv"
+    venv.create(env, symlinks=True)
+    (site,) = env.glob("lib/python*/site-packages")
+    for each in dependencies(project()["dependencies"]).values():
+        for path in each.files or []:
+            here = Path(os.path.normpath(site / path))
+            if not here.exists():
+                here.parent.mkdir(parents=True, exist_ok=True)
+                here.symlink_to(str(each.locate_file(path)))
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
+    run(sys.executable, "-m", "pip", "--python", env / "bin" / "python", "install", "-q", "--no-deps", wheel)
+    return env
+
+
 @pytest.mark.mpi
-def test_the_wheel_installed_elsewhere_trains(tmp_path: Path):
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
-    wheel = next(tmp_path.glob("*.whl"))
-    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    run(*pip, "install", "--quiet", "--no-deps", "--target", str(site), str(wheel))
-    command = site / "bin" / "erasurehead-train"
-    done = run(sys.executable, str(command), *SMALL, "hydra.run.dir=run", cwd=elsewhere, PYTHONPATH=str(site))
+def test_a_bare_install_trains_on_real_ranks(bare: Path, tmp_path: Path):
+    done = run(bare / "bin" / "erasurehead-train", *TRACKED, "hydra.run.dir=run", cwd=tmp_path, COLUMNS="300")
     assert "test_auc" in done.stdout
-    where = run(
-        sys.executable, "-c", "import erasurehead_jax as e; print(e.__file__)", cwd=elsewhere, PYTHONPATH=str(site)
+    assert "wandb is not installed" in done.stderr and "pip install wandb" in done.stderr
+    summary = (tmp_path / "run" / "summary.json").read_text()
+    assert '"jax"' in summary and '"wandb"' not in summary
+    assert not (tmp_path / "run" / "wandb").exists()
+
+
+def test_a_bare_install_simulates(bare: Path, tmp_path: Path):
+    (tmp_path / "wandb").mkdir()  # W&B leaves such folders behind; they are no package
+    command = bare / "bin" / "erasurehead-train"
+    done = run(command, *TRACKED, "backend=simulate", "hydra.run.dir=run", cwd=tmp_path, COLUMNS="300")
+    assert "wandb is not installed" in done.stderr
+    asked = run(
+        bare / "bin" / "erasurehead-whatif",
+        "grid.scheme=[egc]",
+        "rounds=5",
+        "seeds=2",
+        "hydra.run.dir=whatif",
+        cwd=tmp_path,
     )
-    assert where.stdout.startswith(str(site))
-    shipped = {path.relative_to(site / "erasurehead_jax" / "configs") for path in site.rglob("configs/**/*.yaml")}
-    assert shipped == {path.relative_to(CONFIG_DIR) for path in Path(CONFIG_DIR).rglob("*.yaml")}
+    assert "egc" in asked.stdout
+    run(bare / "bin" / "erasurehead-report", "run", "whatif", cwd=tmp_path)
+
+
+def test_the_wheel_has_all_configs(bare: Path):
+    (configs,) = bare.glob("lib/python*/site-packages/erasurehead_jax/configs")
+    shipped = {path.relative_to(configs) for path in configs.rglob("*.*")}
+    assert shipped == {path.relative_to(CONFIG_DIR) for path in Path(CONFIG_DIR).rglob("*.*")}
+
+
+def test_everything_imported_is_declared():
+    """Packages of extras may be imported by these modules only, and not at their top."""
+    extras = {"wandb": {"tracking.py"}}
+    providers = packages_distributions()
+    declared = {canonicalize_name(Requirement(each).name) for each in project()["dependencies"]}
+    for path in (ROOT / "erasurehead_jax").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            for module in imported(node) - set(sys.stdlib_module_names) - {"erasurehead_jax"}:
+                if path.name in extras.get(module, ()):
+                    assert node not in tree.body, f"{path.name} imports {module} at its top"
+                else:
+                    assert declared & {canonicalize_name(name) for name in providers[module]}, f"{path}: {module}"
+
+
+def imported(node: ast.AST) -> set[str]:
+    """The top-level modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return {node.module.split(".")[0]}
+    return set()
+
+
+def test_every_extra_is_pinned_and_in_dev():
+    pins = {canonicalize_name(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()}
+    everything = dependencies([f"{NAME}[dev]"])
+    assert set(everything) - pins == {NAME}
+    for extra, requirements in project()["optional-dependencies"].items():
+        for each in requirements:
+            assert canonicalize_name(Requirement(each).name) in everything, f"{extra}: {each}"
+
+
+def test_hooks_use_the_pinned_versions():
+    pins = (ROOT / "constraints.txt").read_text().split()
+    for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]:
+        for hook in repo["hooks"]:
+            for pinned in hook["additional_dependencies"]:
+                assert pinned.replace("-", "_") in {pin.replace("-", "_") for pin in pins}
 
 
 def test_importing_the_package_starts_no_mpi():
@@ -53,55 +156,7 @@ def test_the_report_loads_no_jax():
     assert run(sys.executable, "-c", modules).stdout.strip() == "False"
 
 
-def test_readme_links_and_commands_exist():
-    readme = (ROOT / "README.md").read_text()
-    for link in re.findall(r"\]\((?!http)([^)#]+)", readme):
-        assert (ROOT / link).exists(), link
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", readme, re.MULTILINE):
-        assert f"\n{target}:" in makefile, target
-
-
-@pytest.mark.mpi
-def test_readme_training_commands_run(tmp_path: Path):
-    """Every training command of the README, with fewer rounds, one seed and small data."""
-    lines = re.findall(r"^(python -m erasurehead_jax\.train .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert lines
-    for i, line in enumerate(lines):
-        parts = line.split("#")[0].split()[3:]
-        overrides = [part for part in parts if not part.startswith(("rounds=", "data=", "seed="))]
-        quick = ["rounds=2", "workers=6", "wait_for=3", "data.rows=1003", "tracking=none"]
-        where = (
-            f"hydra.run.dir={tmp_path / str(i)}" if "-m" not in overrides else f"hydra.sweep.dir={tmp_path / str(i)}"
-        )
-        if "experiment=tune" in overrides:
-            quick = ["rounds=2", "data.rows=1003", "hydra.sweeper.n_trials=2"]
-        kept = [part for part in overrides if not part.startswith(("workers=", "wait_for="))]
-        run(sys.executable, "-m", "erasurehead_jax.train", *kept, *quick, where, cwd=tmp_path)
-
-
-def test_readme_whatif_commands_run(tmp_path: Path):
-    """Every what-if of the README, with fewer rounds and seeds and small data."""
-    lines = re.findall(r"^(python -m erasurehead_jax\.whatif .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert len(lines) > 3
-    for i, line in enumerate(lines):
-        kept = [part.split(",")[0] + "]" * ("," in part) for part in line.split()[3:] if "rounds=" not in part]
-        quick = [
-            "rounds=2",
-            "seeds=2",
-            "data.rows=203",
-            "grid.scheme=[erasurehead]",
-            f"hydra.run.dir={tmp_path / str(i)}",
-        ]
-        if any(part.startswith("study=") for part in kept):
-            quick += ["grid.load=[2]", "grid.wait_for=[11]", "grid.compute_s=[0,1]"]
-        run(sys.executable, "-m", "erasurehead_jax.whatif", *kept, *quick, cwd=tmp_path)
-        assert (tmp_path / str(i) / "summary.json").exists()
-
-
-def test_readme_code_runs():
-    """The Python of "How to add a code"."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+def test_a_warning_after_the_last_round_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with RoundsBar(tmp_path, rounds=5, workers=2, label="erasurehead"):
+        (tmp_path / "train.log").write_text("2026-01-01 12:00:00,000 WARNING the dashboard is down\n")
+    assert "the dashboard is down" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The protocol without processes, and DESIGN's rule: protocol and simulation take the same answers at the same time."""
+"""The protocol without processes; it takes the same answers as the simulation (contract 2 of docs/architecture.md)."""
 
 from pathlib import Path
 

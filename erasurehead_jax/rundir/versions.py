@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 import jax
 
-
 PACKAGES = ("erasurehead-jax", "jax", "jaxlib", "equinox", "optax", "numpy", "mpi4py", "hydra-core")
 
 

@@ -1,5 +1,6 @@
-"""Closed forms to hold measurements and simulations against. Plain NumPy floats; letters as in DESIGN.md and the paper.
+"""Closed forms to check measurements and simulations against, in plain NumPy floats.
 
+The symbols are those of docs/architecture.md and the paper:
 n blocks, k workers, c load, copies (the paper's l) = kc/n workers that hold each block, r workers heard, groups = n/c.
 Where the paper slips, the right form has the plain name and the paper's ends in `_as_printed`.
 """

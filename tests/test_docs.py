@@ -1,0 +1,149 @@
+"""The README and the pages of docs/ are true: commands run, settings exist, Python blocks work, names are complete."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from harness import LIMIT_S, environment
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from erasurehead_jax.errors import Status
+from erasurehead_jax.hydra_app import CONFIG_DIR
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+QUICK = {
+    "train": ("rounds=3", "data.rows=1003", "tracking=none"),
+    "whatif": ("rounds=3", "data.rows=1003", "seeds=2", "grid.scheme=[uncoded,erasurehead]"),
+    "report": (),
+}
+FENCE = re.compile(r'^```(\w+)(?: title="([^"\n]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    language: str
+    title: str  # the file it shows, if any
+    text: str
+
+
+class Command(NamedTuple):
+    """`python -m erasurehead_jax.NAME ARGUMENTS`."""
+
+    name: str
+    arguments: list[str]
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(*found) for found in FENCE.findall(page.read_text())]
+
+
+def commands(page: Path) -> Iterator[Command]:
+    for block in blocks(page):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            if block.language == "bash" and (found := re.match(r"python -m erasurehead_jax\.(\w+)(.*)", line)):
+                yield Command(found[1], shlex.split(found[2], comments=True))
+
+
+def run(command: Command, folder: Path) -> None:
+    quick = QUICK[command.name]
+    replaced = {override.split("=")[0] for override in quick}
+    kept = [argument for argument in command.arguments if argument.split("=")[0] not in replaced]
+    done = subprocess.run(
+        [sys.executable, "-m", f"erasurehead_jax.{command.name}", *kept, *quick],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+@pytest.mark.mpi
+def test_the_commands_of_the_readme_run(tmp_path: Path):
+    found = list(commands(ROOT / "README.md"))
+    assert [command.name for command in found] == ["train", "report", "whatif"]
+    for command in found:
+        run(command, tmp_path)
+    assert (tmp_path / "outputs" / "first" / "report" / "report.md").exists()
+
+
+@pytest.mark.mpi
+def test_the_files_of_extend_train(tmp_path: Path):
+    page = ROOT / "docs" / "extend.md"
+    for block in blocks(page):
+        if block.title:
+            path = tmp_path / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text((path.read_text() if path.exists() else "") + block.text)
+    (command,) = commands(page)
+    run(command._replace(arguments=[*command.arguments, "hydra.run.dir=run"]), tmp_path)
+    assert "mine.Mirror" in (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_blocks_run(page: Path, capsys: pytest.CaptureFixture[str]):
+    names: dict[str, object] = {"__name__": "mine"}
+    for block in blocks(page):
+        if block.language == "python":
+            exec(compile(block.text, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_settings_exist(page: Path):
+    """The first run of every command composes: no key, group or choice is unknown, nothing is missing."""
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        for command in commands(page):
+            if command.name in ("train", "whatif") and "--config-dir" not in command.arguments:
+                cfg = compose(command.name, overrides=[*first_of_each(command.arguments)])
+                OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def first_of_each(arguments: list[str]) -> Iterator[str]:
+    """The overrides of the first run of a multirun."""
+    for override in OverridesParser.create().parse_overrides([each for each in arguments if each != "-m"]):
+        if override.is_sweep_override():
+            yield f"{override.key_or_group}={next(override.sweep_string_iterator())}"
+        else:
+            yield override.input_line or ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_targets_and_files_exist(page: Path):
+    """Links inside the repository, `make` targets and paths in code font."""
+    text = page.read_text()
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([\w-]+)", text, re.MULTILINE)) <= targets
+    folders = "benchmarks|configs|docs|erasurehead_jax|launchers|notebooks|tests"
+    for path in re.findall(rf"`((?:{folders})/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_exit_statuses_are_those_of_the_code():
+    rows = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "failures.md").read_text(), re.MULTILINE)
+    assert [int(row) for row in rows] == list(Status)
+
+
+def test_the_reference_has_every_public_name():
+    stub = ast.parse((ROOT / "erasurehead_jax" / "__init__.pyi").read_text())
+    public = {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    shown = re.findall(r"^::: [\w.]*\.(\w+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+    assert public <= set(shown)
+
+
+def test_every_page_is_in_the_navigation():
+    listed = re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text())
+    assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
