@@ -37,6 +37,12 @@ class Diverged(Stopped):
     status: ClassVar[Status] = Status.DIVERGED
 
 
+class StorageFailed(Stopped):
+    """The run directory cannot be written: the disk is full or read-only, or somebody removed the directory."""
+
+    status: ClassVar[Status] = Status.STORAGE
+
+
 class JobFailed(Exception):
     """One job of several did not end well; its message has been printed."""
 

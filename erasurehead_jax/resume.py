@@ -23,6 +23,12 @@ Check = Callable[[DictConfig], tuple[dict[str, Any], Job]]
 AUTO = "auto"
 
 
+def run_dir_of(cfg: DictConfig) -> Path:
+    """The directory of the run: the one to continue, or Hydra's."""
+    named = cfg.resume is not None and cfg.resume != AUTO
+    return Path(str(cfg.resume)).expanduser().absolute() if named else Path(HydraConfig.get().runtime.output_dir)
+
+
 def begun(run_dir: Path) -> bool:
     """Is there a run in this directory, however far it has come?"""
     return (run_dir / ".hydra" / "config.yaml").exists()
@@ -44,9 +50,8 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
 
     Says which checkpoints cannot be used. What the user can mend is one line and status 2.
     """
-    output_dir = Path(HydraConfig.get().runtime.output_dir)
-    remove_if_empty(output_dir)
-    run_dir = output_dir if cfg.resume == AUTO else Path(str(cfg.resume)).expanduser().absolute()
+    remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+    run_dir = run_dir_of(cfg)
     try:
         saved, choices = _saved(run_dir)
         if cfg.resume == AUTO:  # the command line has all settings, and `is_done` has compared them

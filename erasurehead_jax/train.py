@@ -1,52 +1,59 @@
 """Train: one run, or with -m several. `python -m erasurehead_jax.train scheme=erasurehead data=amazon ...`"""
 
+import contextlib
 import json
 import math
 import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import hydra
 import jax
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from erasurehead_jax.caches import keep_compiled
 from erasurehead_jax.cluster.checkpoint import written
-from erasurehead_jax.cluster.launch.command import require_startable
+from erasurehead_jax.cluster.launch.command import require_startable, warm_up
 from erasurehead_jax.cluster.launch.watch import run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
-from erasurehead_jax.errors import ConfigError, Status, Stopped
+from erasurehead_jax.errors import ConfigError, Status, StorageFailed
 from erasurehead_jax.hydra_app import CONFIG_DIR, checked, in_multirun, leave, refuse, run_command
 from erasurehead_jax.job import Job, JobSpec, build, instantiate, make_optimizer
-from erasurehead_jax.resume import AUTO, begun, is_done, resumed
-from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY
+from erasurehead_jax.resume import AUTO, begun, is_done, resumed, run_dir_of
+from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY, owned
+from erasurehead_jax.rundir.life import Ending
 from erasurehead_jax.rundir.progress import RoundsBar, summary_table
 from erasurehead_jax.tracking import AbstractTracking
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
 def train(cfg: DictConfig) -> float | None:
-    """One run: check everything, start the ranks or the simulation, show how it goes, print the result.
+    """One run: check everything, start the ranks or the simulation, show the progress, print the result.
 
     Returns what a sweeper minimizes: the time to the target (seconds; inf if not reached), None without a target.
     """
-    going_on = cfg.resume is not None
-    if cfg.resume == AUTO:
-        here = Path(HydraConfig.get().runtime.output_dir)
-        going_on = begun(here)
-        if going_on and is_done(cfg, here):
-            Console().print(f"done already: {here}")
-            return _time_to_target(here)
-    if going_on:
-        run_dir, config, job, choices, checkpoint = resumed(cfg, check)
-    else:
+    _warm_up(cfg)
+    if cfg.resume == AUTO and begun(here := run_dir_of(cfg)) and is_done(cfg, here):
+        Console().print(f"done already: {here}")
+        return _time_to_target(here)
+    if cfg.resume is None or (cfg.resume == AUTO and not begun(run_dir_of(cfg))):
         run_dir, (config, job) = checked(cfg, check)
-        choices, checkpoint = dict(HydraConfig.get().runtime.choices), None
+        with _owned(run_dir):
+            return _run(run_dir, config, job, dict(HydraConfig.get().runtime.choices), None)
+    with _owned(run_dir_of(cfg)):
+        return _run(*resumed(cfg, check))
+
+
+def _run(
+    run_dir: Path, config: dict[str, Any], job: Job, choices: dict[str, str], checkpoint: Path | None
+) -> float | None:
     spec = JobSpec(
         config=config,
         choices=choices,
@@ -56,28 +63,53 @@ def train(cfg: DictConfig) -> float | None:
         launcher=(platform.node(), os.getpid()),
         more=in_multirun(),
     )
+    simulated = config["backend"] == "simulate"
     try:
         with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"]) as bar:
-            if config["backend"] == "simulate":
-                from erasurehead_jax.simulation.run import lead_simulated  # late: slow to import, and ranks are waiting
+            if simulated:
+                from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and ranks are waiting
 
                 keep_compiled()
-                lead_simulated(job, spec, bar.update)
-                status, told = Status.OK, ""
+                ending = run_simulated(job, spec, bar.update)
             else:
-                status, told = run_ranks(spec, bar.update)
-    except (KeyboardInterrupt, Stopped):
-        _point_to_checkpoint(run_dir)
-        raise
-    except ConfigError as error:
-        refuse(error)
-    if (run_dir / SUMMARY).exists() and status != Status.FAILED:
+                ending = run_ranks(spec, bar.update)
+    except (ConfigError, StorageFailed) as error:
+        _end(run_dir, Ending(Status.STORAGE if isinstance(error, StorageFailed) else Status.BAD_INPUT, str(error)))
+    if (run_dir / SUMMARY).exists() and ending.status not in (Status.FAILED, Status.STORAGE):
         Console().print(summary_table(json.loads((run_dir / SUMMARY).read_text()), run_dir))
-    if status:
-        sys.stderr.write(f"{told}\n")
-        _point_to_checkpoint(run_dir)
-        (sys.exit if status == Status.TERMINATED else leave)(status)  # then the rest of a multirun is not wanted either
+    if ending.status:
+        _end(run_dir, ending)
     return _time_to_target(run_dir)
+
+
+def _end(run_dir: Path, ending: Ending) -> NoReturn:
+    """Says why the run ended early and how it can be continued, and leaves with its status."""
+    if ending.status == Status.BAD_INPUT:
+        refuse(ConfigError(ending.message))
+    checkpoints = written(run_dir / CHECKPOINT)
+    more = f"; continue from {checkpoints[0].name} with resume={run_dir}" if checkpoints else ""
+    sys.stderr.write(f"{ending.message}{more}\n")
+    stops_all = ending.status in (Status.TERMINATED, Status.INTERRUPTED)  # the rest of a multirun is not wanted either
+    (sys.exit if stops_all else leave)(ending.status)
+
+
+def _warm_up(cfg: DictConfig) -> None:
+    """Starts importing what the ranks need while this process checks the settings."""
+    with contextlib.suppress(OmegaConfBaseException):  # which the checks will report
+        if cfg.backend == "mpi":
+            warm_up(str(OmegaConf.select(cfg, "cluster.program")))
+
+
+@contextlib.contextmanager
+def _owned(run_dir: Path) -> Iterator[None]:
+    """Nobody else trains in the run directory meanwhile; refused if somebody does."""
+    with contextlib.ExitStack() as stack:
+        if begun(run_dir):
+            try:
+                stack.enter_context(owned(run_dir))
+            except ConfigError as error:
+                refuse(error)
+        yield
 
 
 def _time_to_target(run_dir: Path) -> float | None:
@@ -85,12 +117,6 @@ def _time_to_target(run_dir: Path) -> float | None:
     if summary["target"] is None:
         return None
     return math.inf if summary["time_to_target_s"] is None else summary["time_to_target_s"]
-
-
-def _point_to_checkpoint(run_dir: Path) -> None:
-    checkpoints = written(run_dir / CHECKPOINT)
-    if checkpoints:
-        sys.stderr.write(f"checkpoint {checkpoints[0].name}: go on with resume={run_dir}\n")
 
 
 def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from erasurehead_jax.errors import require_choice
 from erasurehead_jax.scheme import Scheme
@@ -67,6 +68,21 @@ class Protocol:
         self._began_s = 0.0
         self._collecting = False
         self._last: Decision = Proceed()
+
+    def restore(
+        self,
+        rounds: int,
+        late_answers: Int[np.ndarray, " k"],
+        faulty_answers: Int[np.ndarray, " k"],
+        losses: Iterable[tuple[int, int]],
+    ) -> None:
+        """Continues after so many rounds of an earlier session, with what it counted.
+
+        Workers that are lost in this session already count as lost in the next round.
+        """
+        self.round = rounds - 1
+        self.late_answers, self.faulty_answers = late_answers, faulty_answers
+        self.losses = [*losses, *((worker, rounds) for worker, _ in self.losses)]
 
     def begin(self, t: float) -> Decision:
         """A new model has just been handed out."""

@@ -1,5 +1,6 @@
 """The command line that starts the ranks, with mpirun or srun, and what it means when they do not start."""
 
+import json
 import os
 import re
 import shutil
@@ -7,17 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from erasurehead_jax.cluster.signals import REFUSED
+from erasurehead_jax.cluster.launch import forkserver
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import JobSpec
 
-MODULE = "erasurehead_jax.cluster.rank"
+STUB = str(Path(__file__).with_name("stub.py"))
 FOR_ALL = ("ERASUREHEAD_DATA", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS", "XLA_FLAGS")
 
 # What mpirun and srun say of what a user can mend, and what to do.
 SAME = "the same Python environment at the same path"
 MEANINGS = {
-    rf"^{REFUSED}(.*)$": "{0}",
     r"There are not enough slots": (
         "more ranks than slots: fewer workers, or more slots= in cluster.hosts (in SLURM: --ntasks=)"
     ),
@@ -63,13 +63,22 @@ def require_startable(config: dict[str, Any]) -> None:
 
 
 def command(spec: JobSpec) -> list[str]:
-    """Starts the ranks of a job. `env` carries the settings to hosts that do not get ours."""
-    config = spec.config
-    start = [find_program(config["cluster"]), "-n", str(config["workers"] + 1)]
-    start += map(str, config["cluster"]["options"])
+    """Starts the ranks of a job. The stub carries the settings to hosts that do not get our environment."""
+    cluster = spec.config["cluster"]
+    start = [find_program(cluster), "-n", str(spec.config["workers"] + 1), *map(str, cluster["options"])]
     values = environment()
-    carried = [f"{name}={values[name]}" for name in (*_one_thread(), *FOR_ALL) if name in values]
-    return [*start, "env", *carried, sys.executable, "-m", MODULE, spec.to_json()]
+    context = {
+        "address": warm_up(cluster["program"]),
+        "launcher": spec.launcher,
+        "environment": {name: values[name] for name in (*_one_thread(), *FOR_ALL) if name in values},
+    }
+    return [*start, sys.executable, "-I", "-S", STUB, json.dumps(context), spec.to_json()]
+
+
+def warm_up(program: str) -> str:
+    """The address of the fork servers of this command. One starts here, in the background, if ranks may run here."""
+    here = program != "srun"  # whose ranks belong to a job step of their own
+    return forkserver.address(environment(), start=here)
 
 
 def environment() -> dict[str, str]:
