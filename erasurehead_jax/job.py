@@ -57,7 +57,8 @@ class Problem(NamedTuple):
     @property
     def parameters(self) -> int:
         """d: how many parameters the objective has, which need not be the number of columns."""
-        start = jax.eval_shape(lambda key: self.objective.init(key, self.dataset), jax.random.key(0))
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        start = jax.eval_shape(lambda key: self.objective.init(key, self.dataset), key)
         return start.shape[0]
 
     def start(self, seed: int) -> Float[np.ndarray, " d"]:

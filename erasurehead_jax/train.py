@@ -1,11 +1,17 @@
 """Train: one run, or with -m several. `python -m erasurehead_jax.train scheme=erasurehead data=amazon ...`"""
 
+import sys
+
+from erasurehead_jax.cluster.launch import forkserver
+
+if __name__ == "__main__":
+    forkserver.start_early(sys.argv[1:])  # beside the imports below, which take as long as the server's
+
 import contextlib
 import json
 import math
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +104,8 @@ def _warm_up(cfg: DictConfig) -> None:
     with contextlib.suppress(OmegaConfBaseException):  # which the checks will report
         if cfg.backend == "mpi":
             warm_up(str(OmegaConf.select(cfg, "cluster.program")))
+        else:
+            forkserver.stop()
 
 
 @contextlib.contextmanager
@@ -130,7 +138,7 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
     job = build(config)
     make_optimizer(config)
     instantiate("tracking", config, AbstractTracking)
-    job.problem.start(job.settings.seed)
+    _ = job.problem.parameters  # the objective can be initialised
     if config["backend"] == "mpi":
         require_startable(config)
         Protocol(job.scheme, job.settings.late, job.settings.cluster.on_loss)

@@ -7,9 +7,10 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-from erasurehead_jax.cluster.transport import Answer, MasterEnd
+from erasurehead_jax.cluster.transport import Answer, MasterEnd, start
 from erasurehead_jax.cluster.transport.wire import ANSWER, HELLO, Packet
 
+start()
 comm, rank = MPI.COMM_WORLD, MPI.COMM_WORLD.Get_rank()
 dtype = np.dtype(float)
 if rank == 0:

@@ -14,12 +14,18 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+import jax
 from setproctitle import setproctitle
 
+from erasurehead_jax.caches import keep_compiled
+from erasurehead_jax.cluster import transport
 from erasurehead_jax.cluster.gpu import take_gpu
+from erasurehead_jax.cluster.hosts import introduction, require_alike
+from erasurehead_jax.cluster.lead import lead
 from erasurehead_jax.cluster.signals import CONNECTED, INTERRUPT, Connected, Failed, Refused, end_with_parent, send
+from erasurehead_jax.cluster.worker import work
 from erasurehead_jax.errors import ConfigError, Status
-from erasurehead_jax.job import JobSpec
+from erasurehead_jax.job import JobSpec, build
 from erasurehead_jax.rundir.files import NEXT
 
 NEXT_EVERY_S = 0.05
@@ -37,8 +43,7 @@ def main(job: str) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
     spec = JobSpec.from_json(job)
     _set_title(spec)
-    from erasurehead_jax.cluster import transport  # late: its import starts MPI
-
+    transport.start()
     try:
         hosts = _connect(spec)
         while _run(spec, hosts) and (job := _next_job(Path(spec.run_dir))):
@@ -55,16 +60,12 @@ def main(job: str) -> NoReturn:
 
 def _connect(spec: JobSpec) -> list[str]:
     """What is done once: JAX starts, and rank 0 hears where the workers are. Raises ConfigError if they do not fit."""
-    from erasurehead_jax.cluster import transport
-
     if transport.size() != (expected := spec.config["workers"] + 1):
         raise ConfigError(
             f"cluster.program={spec.config['cluster']['program']}: mpi4py sees {transport.size()} ranks instead of "
             f"{expected}; start them with the mpirun of its MPI, or with srun --mpi=pmix"
         )
     _start_jax(transport.rank())
-    from erasurehead_jax.cluster.hosts import introduction, require_alike
-
     introductions = transport.introduce(introduction())
     if transport.rank() > 0:
         return []
@@ -81,19 +82,12 @@ def _connect(spec: JobSpec) -> list[str]:
 
 def _run(spec: JobSpec, hosts: list[str]) -> bool:
     """One job; returns whether another may follow. `hosts` are the workers', on rank 0."""
-    from erasurehead_jax.cluster import transport
-    from erasurehead_jax.job import build
-
     _set_title(spec)
     job = build(spec.config)
     gc.collect()
     gc.freeze()  # what a job has built stays until its end; the collector need not walk through it
     if transport.rank() == 0:
-        from erasurehead_jax.cluster.lead import lead
-
         return lead(job, spec, hosts)
-    from erasurehead_jax.cluster.worker import work
-
     return work(job, transport.rank() - 1)
 
 
@@ -102,8 +96,6 @@ def _next_job(run_dir: Path) -> str:
 
     Rank 0 has still to hand it out to the workers, unless it is empty.
     """
-    from erasurehead_jax.cluster import transport
-
     if transport.rank() > 0:
         return transport.take_job()
     next_job = run_dir / NEXT
@@ -130,10 +122,6 @@ def _start_jax(rank: int) -> None:
         os.sched_setaffinity(0, {cores[rank % len(cores)]})
     if os.environ.get("JAX_PLATFORMS") != "cpu":
         take_gpu()
-    import jax
-
-    from erasurehead_jax.caches import keep_compiled
-
     keep_compiled()
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # small steps: a hand-over to a thread costs more
     jax.devices()
@@ -143,8 +131,6 @@ def _start_jax(rank: int) -> None:
 
 def _report(error: BaseException, instead: str | None) -> None:
     """To the launcher, which shows the first error of all ranks, and with the traceback to the log."""
-    from erasurehead_jax.cluster import transport
-
     if instead:
         send(Failed(instead))
     elif isinstance(error, ConfigError):

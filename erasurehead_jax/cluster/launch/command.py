@@ -1,6 +1,5 @@
 """The command line that starts the ranks, with mpirun or srun, and what it means when they do not start."""
 
-import json
 import os
 import re
 import shutil
@@ -9,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from erasurehead_jax.cluster.launch import forkserver
+from erasurehead_jax.cluster.launch.environment import CARRIED, environment
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import JobSpec
 
 STUB = str(Path(__file__).with_name("stub.py"))
-FOR_ALL = ("ERASUREHEAD_DATA", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS", "XLA_FLAGS")
 
 # What mpirun and srun say of what a user can mend, and what to do.
 SAME = "the same Python environment at the same path"
@@ -67,31 +66,16 @@ def command(spec: JobSpec) -> list[str]:
     cluster = spec.config["cluster"]
     start = [find_program(cluster), "-n", str(spec.config["workers"] + 1), *map(str, cluster["options"])]
     values = environment()
-    context = {
-        "address": warm_up(cluster["program"]),
-        "launcher": spec.launcher,
-        "environment": {name: values[name] for name in (*_one_thread(), *FOR_ALL) if name in values},
-    }
-    return [*start, sys.executable, "-I", "-S", STUB, json.dumps(context), spec.to_json()]
+    carried = [f"{name}={values[name]}" for name in CARRIED if name in values]
+    host, process = spec.launcher
+    stub = [sys.executable, "-I", "-S", STUB, warm_up(cluster["program"]), host, str(process)]
+    return [*start, *stub, spec.to_json(), *carried]
 
 
 def warm_up(program: str) -> str:
     """The address of the fork servers of this command. One starts here, in the background, if ranks may run here."""
     here = program != "srun"  # whose ranks belong to a job step of their own
-    return forkserver.address(environment(), start=here)
-
-
-def environment() -> dict[str, str]:
-    """One thread a rank, CPU unless the user says otherwise, and Open MPI as root where that is who we are."""
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.getuid() == 0 else {}
-    xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-    defaults = {"JAX_PLATFORMS": "cpu", "OMPI_MCA_mpi_yield_when_idle": "1"}
-    return defaults | dict(os.environ) | _one_thread() | root | {"XLA_FLAGS": xla}
-
-
-def _one_thread() -> dict[str, str]:
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return threads | {"PYTHONUNBUFFERED": "1"}
+    return forkserver.address(start=here)
 
 
 def explain(log: str) -> str | None:

@@ -10,7 +10,6 @@ other hosts the first stub starts it, and it ends after its last rank.
 
 import contextlib
 import gc
-import json
 import os
 import secrets
 import selectors
@@ -22,10 +21,57 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from erasurehead_jax.cluster.launch.environment import THREADS, environment
 from erasurehead_jax.cluster.signals import end_with_parent
 
+MODULE = "erasurehead_jax.cluster.launch.forkserver"
 WITH_STDIN = "--with-stdin"
+READ_BY_IMPORTS = ("JAX", "XLA", "PYTHON", "LD_", "CUDA", *THREADS)  # variables: ranks get the others when forked
 UNUSED_S = 60.0  # a server without ranks that nobody holds open ends after so long
+
+
+UNNEEDED = ("backend=simulate", "hydra/launcher=", "cluster=slurm_srun", "-h", "--h", "-c", "--c", "--i", "-s", "--s")
+
+_started: list[tuple[subprocess.Popen, dict[str, str], str]] = []  # by this process: server, environment, address
+
+
+def start_early(arguments: list[str]) -> None:
+    """Starts a server beside the imports of this process, unless the command line says that no ranks will run here.
+
+    A wrong guess costs only time that another core has.
+    """
+    if not any(argument.startswith(UNNEEDED) for argument in arguments):
+        address(start=True)
+
+
+def address(start: bool) -> str:
+    """The address of the fork servers of this process; if `start`, one is starting or running on this host."""
+    now = {name: value for name, value in environment().items() if name.startswith(READ_BY_IMPORTS)}
+    if _started and (_started[0][1] != now or _started[0][0].poll() is not None):
+        stop()
+    if not _started:
+        name = f"erasurehead-jax-{os.getpid()}-{secrets.token_hex(8)}"
+        if not (start and sys.platform == "linux"):
+            return name
+        server = subprocess.Popen(
+            [sys.executable, "-m", MODULE, name, WITH_STDIN],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # where it fails, ranks import by themselves, and show the error
+            start_new_session=True,
+        )
+        _started.append((server, now, name))
+    return _started[0][2]
+
+
+def stop() -> None:
+    """Ends the server that this process has started, if there is one."""
+    while _started:
+        server = _started.pop()[0]
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait()
 
 
 def main() -> None:
@@ -42,17 +88,16 @@ def main() -> None:
 
 
 def _import_everything() -> None:
-    """What a rank will need, except mpi4py, whose import starts MPI."""
+    """What a rank will need. Importing starts neither JAX's backend nor MPI."""
     gc.disable()  # it takes a fifth of the time of the imports, and finds nothing
     import optax  # noqa: F401
     from setproctitle import setproctitle
 
-    import erasurehead_jax.cluster.checkpoint
     import erasurehead_jax.cluster.hosts
-    import erasurehead_jax.cluster.protocol
+    import erasurehead_jax.cluster.lead
     import erasurehead_jax.cluster.rank
-    import erasurehead_jax.optimizers
-    import erasurehead_jax.rundir.recorder  # noqa: F401
+    import erasurehead_jax.cluster.worker
+    import erasurehead_jax.optimizers  # noqa: F401
 
     setproctitle(f"erasurehead-jax fork server: {sys.argv[1]}")  # before a rank has an environment of its own
     gc.collect()
@@ -63,36 +108,6 @@ def _import_everything() -> None:
         raise RuntimeError(f"{threads} threads after the imports: forking would not be safe")
 
 
-_started: list[tuple[subprocess.Popen, dict[str, str], str]] = []  # by this process: server, environment, address
-
-
-def address(environment: dict[str, str], start: bool) -> str:
-    """The address of fork servers with this environment; if `start`, one is starting or running on this host."""
-    while _started and (_started[0][1] != environment or _started[0][0].poll() is not None):
-        _stop()
-    if not _started:
-        name = f"erasurehead-jax-{os.getpid()}-{secrets.token_hex(8)}"
-        if not (start and sys.platform.startswith("linux")):
-            return name
-        server = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, name, WITH_STDIN],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # where it fails, ranks import by themselves, and show the error
-            start_new_session=True,
-        )
-        _started.append((server, environment, name))
-    return _started[0][2]
-
-
-def _stop() -> None:
-    server = _started.pop()[0]
-    assert server.stdin is not None
-    server.stdin.close()
-    server.wait()
-
-
 class Server:
     """Forks ranks and looks after them."""
 
@@ -100,9 +115,9 @@ class Server:
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
-        self._held = with_stdin
+        self._held, self._let_go = with_stdin, False
         if with_stdin:
-            self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ, self._let_go)
+            self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ, self._read_stdin)
         self._ranks: dict[int, socket.socket] = {}  # by process id
         self._wake, self._signalled = socket.socketpair()
         for end in (self._wake, self._signalled):
@@ -115,16 +130,13 @@ class Server:
 
     def serve(self) -> None:
         """Until the launcher lets go of it, or after the last rank."""
-        used = False
-        while self._held or self._ranks or not used:
-            events = self._selector.select(None if self._held or self._ranks else UNUSED_S)
-            if not events and not self._ranks:
-                break
+        patience_s = UNUSED_S  # with which a server that nobody holds open waits for its first rank
+        while self._held or self._ranks or patience_s:
+            events = self._selector.select(None if self._held or self._ranks else patience_s)
             for key, _ in events:
                 key.data(key.fileobj)
-            used = used or bool(self._ranks)
-        for pid in self._ranks:
-            os.kill(pid, signal.SIGKILL)
+            if self._ranks or not events or self._let_go:
+                patience_s = 0.0
 
     def _accept(self, _: object) -> None:
         connection, _ = self._listener.accept()
@@ -133,16 +145,16 @@ class Server:
             if user != os.getuid():
                 raise PermissionError("only our own stubs")
             size, streams, _, _ = socket.recv_fds(connection, 12, 3)
-            body = bytearray()
-            while len(body) < int(size):
-                body += connection.recv(int(size) - len(body)) or _broken()
-            request = json.loads(body)
+            request = bytearray()
+            while len(request) < int(size):
+                request += connection.recv(int(size) - len(request)) or _broken()
+            spec, folder, cores, *variables = map(os.fsdecode, bytes(request).split(b"\0"))
         except (OSError, ValueError):
             connection.close()
             return
         pid = os.fork()
         if pid == 0:
-            self._become_rank(request, streams)
+            self._become_rank(spec, folder, cores, variables, streams)
         for stream in streams:
             os.close(stream)
         self._ranks[pid] = connection
@@ -150,7 +162,7 @@ class Server:
         with contextlib.suppress(OSError):
             connection.sendall(b"%d\n" % pid)
 
-    def _become_rank(self, request: dict, streams: list[int]) -> NoReturn:
+    def _become_rank(self, spec: str, folder: str, cores: str, variables: list[str], streams: list[int]) -> NoReturn:
         try:
             end_with_parent()
             signal.set_wakeup_fd(-1)
@@ -163,12 +175,14 @@ class Server:
                 os.dup2(stream, number)
                 os.close(stream)
             os.environ.clear()
-            os.environ.update(request["environment"])
-            os.chdir(request["folder"])
-            os.sched_setaffinity(0, request["affinity"])
+            for variable in variables:
+                name, _, value = variable.partition("=")
+                os.environ[name] = value
+            os.chdir(folder)
+            os.sched_setaffinity(0, map(int, cores.split(",")))
             from erasurehead_jax.cluster import rank
 
-            rank.main(request["spec"])
+            rank.main(spec)
         finally:
             os._exit(1)
 
@@ -192,10 +206,10 @@ class Server:
                     connection.sendall(b"%d\n" % status)
                 connection.close()
 
-    def _let_go(self, _: object) -> None:
+    def _read_stdin(self, _: object) -> None:
         if not os.read(0, 4096):
             self._selector.unregister(0)
-            self._held = False
+            self._held, self._let_go = False, True
             for pid in self._ranks:  # the launcher has died
                 os.kill(pid, signal.SIGKILL)
 

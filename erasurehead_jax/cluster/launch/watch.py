@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from erasurehead_jax.cluster.launch import command
+from erasurehead_jax.cluster.launch.environment import environment
 from erasurehead_jax.cluster.launch.output import Output
 from erasurehead_jax.cluster.signals import INTERRUPT, Connected, Failed, Message, Outcome, Refused, Started
 from erasurehead_jax.errors import ConfigError, Status
@@ -125,7 +126,7 @@ def _start(spec: JobSpec, kind: tuple[Any, ...], log: Path) -> Ranks:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=command.environment(),
+        env=environment(),
         start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
     )
     assert starter.stdout is not None

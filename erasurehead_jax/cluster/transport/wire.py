@@ -8,7 +8,7 @@ from typing import Any
 import mpi4py
 import numpy as np
 
-mpi4py.rc.thread_level = "funneled"  # rank 0 has threads (tracking), but only its main one speaks MPI
+mpi4py.rc.initialize = mpi4py.rc.finalize = False  # a fork server imports this, and only its forks start MPI
 
 from mpi4py import MPI  # noqa: E402
 
@@ -67,6 +67,12 @@ class Packet:
         """Sets the header."""
         self._round[0] = round_
         self._delay_s[0] = delay_s
+
+
+def start() -> None:
+    """Starts MPI on this rank. Rank 0 has threads (tracking), but only its main one speaks MPI."""
+    MPI.Init_thread(MPI.THREAD_FUNNELED)
+    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)
 
 
 def rank() -> int:
