@@ -1,6 +1,7 @@
 """Hydra at the edge: where the configs are, and how an error becomes a line and an exit status."""
 
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from erasurehead_jax.errors import ConfigError, JobFailed, Status, Stopped
-from erasurehead_jax.rundir.files import require_empty
+from erasurehead_jax.errors import ConfigError, JobFailed, Status, Stopped, StorageFailed
+from erasurehead_jax.rundir.files import require_empty, storing
 
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
@@ -70,7 +71,13 @@ def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, 
         if isinstance(error, USER_ERRORS):
             refuse(error)  # here, because Hydra would add lines of its own
         raise
-    _save_config(cfg, run_dir)
+    try:
+        with storing(run_dir):
+            _save_config(cfg, run_dir)
+    except StorageFailed:
+        shutil.rmtree(run_dir / ".hydra", ignore_errors=True)
+        remove_if_empty(run_dir)
+        raise
     return run_dir, made
 
 

@@ -50,7 +50,10 @@ def train(cfg: DictConfig) -> float | None:
         Console().print(f"done already: {here}")
         return _time_to_target(here)
     if cfg.resume is None or (cfg.resume == AUTO and not begun(run_dir_of(cfg))):
-        run_dir, (config, job) = checked(cfg, check)
+        try:
+            run_dir, (config, job) = checked(cfg, check)
+        except StorageFailed as error:
+            _end(run_dir_of(cfg), Ending(error.status, str(error)))
         with _owned(run_dir):
             return _run(run_dir, config, job, dict(HydraConfig.get().runtime.choices), None)
     with _owned(run_dir_of(cfg)):

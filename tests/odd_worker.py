@@ -5,10 +5,9 @@ import signal
 import time
 
 import numpy as np
-from mpi4py import MPI
 
 from erasurehead_jax.cluster.transport import Answer, MasterEnd, start
-from erasurehead_jax.cluster.transport.wire import ANSWER, HELLO, Packet
+from erasurehead_jax.cluster.transport.wire import ANSWER, HELLO, MPI, Packet
 
 start()
 comm, rank = MPI.COMM_WORLD, MPI.COMM_WORLD.Get_rank()

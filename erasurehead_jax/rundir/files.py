@@ -201,7 +201,9 @@ def owned(run_dir: Path) -> Iterator[None]:
 
     Raises ConfigError if another process holds it.
     """
-    with (run_dir / LOCK).open("a+") as lock:
+    with storing(run_dir):
+        lock = (run_dir / LOCK).open("a+")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -211,8 +213,9 @@ def owned(run_dir: Path) -> Iterator[None]:
                 "wait until it has ended, or choose another directory"
             ) from None
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}")
-        lock.flush()
+        with suppress(OSError):  # on a full disk the owner is not named
+            lock.write(f"process {os.getpid()} on {platform.node()}")
+            lock.flush()
         yield
 
 

@@ -8,6 +8,7 @@ The launcher starts it early, beside its own work, and it ends when the launcher
 other hosts the first stub starts it, and it ends after its last rank.
 """
 
+import atexit
 import contextlib
 import gc
 import os
@@ -72,6 +73,9 @@ def stop() -> None:
         assert server.stdin is not None
         server.stdin.close()
         server.wait()
+
+
+atexit.register(stop)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """What the ranks print: messages for the launcher; everything else goes to the log of the job at hand."""
 
 import contextlib
+import os
 import queue
 import threading
 from pathlib import Path
@@ -16,14 +17,14 @@ class Output:
 
     def __init__(self, pipe: IO[bytes], log: Path):
         self.text = ""
-        self._pipe, self._log = pipe, log.open("ab")
+        self._pipe, self._log = pipe, _opened(log)
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def follow(self, log: Path) -> None:
         """From now on the log is there."""
-        before, self._log = self._log, log.open("ab")
+        before, self._log = self._log, _opened(log)
         with contextlib.suppress(OSError):
             before.close()
 
@@ -54,3 +55,10 @@ class Output:
                     self._log.write(blank + line)
                     self._log.flush()
                 blank = b""
+
+
+def _opened(log: Path) -> IO[bytes]:
+    try:
+        return log.open("ab")
+    except OSError:
+        return open(os.devnull, "ab")
