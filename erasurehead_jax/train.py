@@ -21,12 +21,11 @@ import hydra
 import jax
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from erasurehead_jax.caches import keep_compiled
 from erasurehead_jax.cluster.checkpoint import written
-from erasurehead_jax.cluster.launch.command import require_startable, warm_up
+from erasurehead_jax.cluster.launch.command import require_startable
 from erasurehead_jax.cluster.launch.watch import run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
 from erasurehead_jax.errors import ConfigError, Status, StorageFailed
@@ -45,7 +44,6 @@ def train(cfg: DictConfig) -> float | None:
 
     Returns what a sweeper minimizes: the time to the target (seconds; inf if not reached), None without a target.
     """
-    _warm_up(cfg)
     if cfg.resume == AUTO and begun(here := run_dir_of(cfg)) and is_done(cfg, here):
         Console().print(f"done already: {here}")
         return _time_to_target(here)
@@ -78,6 +76,7 @@ def _run(
             if simulated:
                 from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and ranks are waiting
 
+                forkserver.stop()
                 keep_compiled()
                 ending = run_simulated(job, spec, bar.update)
             else:
@@ -100,15 +99,6 @@ def _end(run_dir: Path, ending: Ending) -> NoReturn:
     sys.stderr.write(f"{ending.message}{more}\n")
     stops_all = ending.status in (Status.TERMINATED, Status.INTERRUPTED)  # the rest of a multirun is not wanted either
     (sys.exit if stops_all else leave)(ending.status)
-
-
-def _warm_up(cfg: DictConfig) -> None:
-    """Starts importing what the ranks need while this process checks the settings."""
-    with contextlib.suppress(OmegaConfBaseException):  # which the checks will report
-        if cfg.backend == "mpi":
-            warm_up(str(OmegaConf.select(cfg, "cluster.program")))
-        else:
-            forkserver.stop()
 
 
 @contextlib.contextmanager
