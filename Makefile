@@ -24,7 +24,7 @@ reproduce: $(READY)
 	$(BIN)/python -m erasurehead_jax.reproduce outputs/reproduce$(if $(QUICK),-quick --quick) $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Several hosts (network namespaces), SLURM on this machine, AWS ParallelCluster's schema. As root, with Debian's slurm-wlm,
 # munge, libpmix-dev and iproute2; what cannot be had is skipped. About 6 minutes.
