@@ -11,6 +11,7 @@ other hosts the first stub starts it, and it ends after its last rank.
 import atexit
 import contextlib
 import gc
+import importlib
 import os
 import secrets
 import selectors
@@ -27,6 +28,12 @@ from erasurehead_jax.cluster.signals import end_with_parent
 
 MODULE = "erasurehead_jax.cluster.launch.forkserver"
 WITH_STDIN = "--with-stdin"
+# What JAX imports when it first starts and compiles, 15 ms a rank; where it changes its mind the ranks import more.
+IMPORTED_BY_JAX_LATER = (
+    "jax.experimental.multihost_utils",
+    "jaxlib.mlir.dialects.mhlo",
+    "jaxlib.mlir.dialects.builtin",
+)
 READ_BY_IMPORTS = ("JAX", "XLA", "PYTHON", "LD_", "CUDA", *THREADS)  # variables: ranks get the others when forked
 UNUSED_S = 60.0  # a server without ranks that nobody holds open ends after so long
 
@@ -102,6 +109,10 @@ def _import_everything() -> None:
     import erasurehead_jax.cluster.rank
     import erasurehead_jax.cluster.worker
     import erasurehead_jax.optimizers  # noqa: F401
+
+    for name in IMPORTED_BY_JAX_LATER:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
     setproctitle(f"erasurehead-jax fork server: {sys.argv[1]}")  # before a rank has an environment of its own
     gc.collect()
