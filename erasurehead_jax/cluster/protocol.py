@@ -145,10 +145,12 @@ class Protocol:
             return Wait(np.inf) if self.late == Late.WAIT and awaited.any() else Proceed()
         if isinstance(self._last, Update):  # decided; what comes before the step is late
             return self._last
-        if self.scheme.enough(self._answered, t - self._began_s):
+        instants_s = [float(s) for s in self.scheme.stop.instants_s]
+        later = [self._began_s + s for s in instants_s if self._began_s + s > t]
+        # An instant whose time on the clock has come has passed, however `t - began_s` is rounded.
+        elapsed_s = max([t - self._began_s, *(s for s in instants_s if self._began_s + s <= t)])
+        if self.scheme.enough(self._answered, elapsed_s):
             return Update(self._answered.copy())
-        instants_s = [self._began_s + float(s) for s in self.scheme.stop.instants_s]
-        later = [instant_s for instant_s in instants_s if instant_s > t]
         if awaited.any() or later:
             return Wait(min(later, default=np.inf))
         if self._on_loss == OnLoss.APPROXIMATE and self._answered.any():
