@@ -18,6 +18,7 @@ from erasurehead_jax.errors import ConfigError, StorageFailed
 
 HISTORY, SUMMARY, ARRIVALS, MODEL = "history.csv", "summary.json", "arrivals.npz", "model.npz"
 LOG, NEXT, CHECKPOINT = "train.log", "next.json", "checkpoint"
+EVENTS = "events.jsonl"  # of the protocol, with cluster.record_events=true
 LOCK = ".hydra/lock"  # held by the process that trains in the directory
 
 LAST_HOST = "last_host"  # the column of history.csv that is no number
