@@ -1,59 +1,81 @@
-"""Hydra at the edge: where the configs are, and how an error becomes a line and an exit status."""
+"""Hydra at the edge: how a command line becomes a job, and an error one line and an exit status."""
 
+import functools
 import os
+import re
+import shlex
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from erasurehead_jax.caches import trim_compiled
 from erasurehead_jax.errors import ConfigError, JobFailed, Status, Stopped
 from erasurehead_jax.rundir.files import require_empty
+from erasurehead_jax.settings import help_text, nearest, require_known
 
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
 
-USER_ERRORS = (ConfigError, HydraException, OmegaConfBaseException)
+USER_ERRORS = (ConfigError, HydraException, OmegaConfBaseException, yaml.MarkedYAMLError)
+FIRST_RANK_S = 5.0  # the other ranks of a command started by mpirun leave so much later, so that the line is printed
+
+OmegaConf.register_new_resolver("erasurehead_help", help_text)  # hydra.help.template
 
 
-def run_command(command: Callable[[], None]) -> NoReturn:
+def hydra_command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """`hydra.main` for configs/NAME.yaml: unknown keys are refused, relative paths are made absolute, and an error is
+    printed in our words, once, before Hydra adds its own.
+    """
+
+    def decorate(job: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        @functools.wraps(job)
+        def guarded(cfg: DictConfig) -> Any:
+            try:
+                require_known(name, dict(OmegaConf.to_container(cfg)))  # pyright: ignore
+                _make_paths_absolute(cfg, Path(HydraConfig.get().runtime.cwd))
+                trim_compiled()
+                return job(cfg)
+            except Exception as error:
+                if not isinstance(error, JobFailed):
+                    leave(_report(error), _line(error))
+                raise
+
+        return hydra.main(config_path=CONFIG_DIR, config_name=name, version_base="1.3")(guarded)
+
+    return decorate
+
+
+def run_command(command: Callable[[], Any]) -> NoReturn:
     """Runs a command line to its exit: 0, 2 with one line for what the user can mend, 130 after Ctrl-C, 3 or 5 when a
-    run cannot go on.
+    run cannot continue.
 
     Any other exception is a programming error and keeps its traceback (status 1).
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    _require_one_process()
+    _find_modules_here()
     try:
         command()
-    except USER_ERRORS as error:
-        refuse(error)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        refuse(ConfigError(f"{error.filename}: {error.strerror}; choose another folder (hydra.run.dir=...)"))
-    except ValueError as error:
-        if not _raised_by_hydra(error):
-            raise
-        refuse(ConfigError(f"{' '.join(sys.argv[1:])}: {error}"))
     except JobFailed as error:
-        sys.exit(error.status)
-    except Stopped as error:
-        print(f"stopped: {error}", file=sys.stderr)
         sys.exit(error.status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(Status.INTERRUPTED)
+    except Exception as error:
+        sys.exit(_report(error))
     sys.exit(Status.OK)
-
-
-def _raised_by_hydra(error: Exception) -> bool:
-    """Some of its refusals of a command line are plain ValueErrors."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and str(frames[-1][0].f_globals.get("__name__")).startswith("hydra.")
 
 
 def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, Any]:
@@ -65,12 +87,15 @@ def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, 
     try:
         require_empty(run_dir)
         made = check(cfg)
-    except BaseException as error:
+    except BaseException:
         remove_if_empty(run_dir)
-        if isinstance(error, USER_ERRORS):
-            refuse(error)  # here, because Hydra would add lines of its own
         raise
-    _save_config(cfg, run_dir)
+    try:
+        _save_config(cfg, run_dir)
+    except OSError as error:
+        raise ConfigError(
+            f"hydra.run.dir={run_dir}: cannot be written ({error.strerror}); choose another folder"
+        ) from None
     return run_dir, made
 
 
@@ -79,25 +104,149 @@ def in_multirun() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def leave(status: int) -> NoReturn:
+def leave(status: int, reason: str = "see above") -> NoReturn:
     """Ends the command, or the job if it is one of several: the others have their turn, and the first failure's status
     is the command's.
     """
     if in_multirun():
-        raise JobFailed(status)
+        raise JobFailed(status, reason)
     sys.exit(status)
 
 
 def refuse(error: Exception) -> NoReturn:
     """Prints the error as one line and leaves with status 2."""
-    told = str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        told = f"{group}={name}: unknown; choose one of {', '.join(error.options)}"
-    elif isinstance(error, MissingMandatoryValue):
-        told = f"{error.full_key}=???: needs a value"
-    print(f"error: {' '.join(told.split())}", file=sys.stderr)
-    leave(Status.BAD_INPUT)
+    leave(_report(error), _line(error))
+
+
+def override(name: str, value: Any) -> str:
+    """`name=value` as it can be pasted into a shell: quoted for Hydra's grammar and for the shell, where needed."""
+    text = str(value)
+    if not re.fullmatch(r"[A-Za-z0-9_./:\-]+", text):
+        text = QuotedString(text, Quote.double).with_quotes()
+    return shlex.quote(f"{name}={text}")
+
+
+def _report(error: Exception) -> Status:
+    """Prints what went wrong, and returns the exit status."""
+    if isinstance(error, Stopped):
+        print(f"stopped: {error}", file=sys.stderr)
+        return error.status
+    if isinstance(error, USER_ERRORS) or _raised_by_hydra(error) or _made_no_run_dir(error):
+        print(f"error: {_line(error)}", file=sys.stderr)
+        return Status.BAD_INPUT
+    traceback.print_exception(error)
+    return Status.FAILED
+
+
+def _line(error: BaseException) -> str:
+    """The error as one line: the field, its value, the rule, what to do."""
+    text = str(error)
+    match error:
+        case MissingConfigException() if error.missing_cfg_file and error.options:
+            group, _, name = error.missing_cfg_file.rpartition("/")
+            text = f"{group}={name}: unknown; choose one of {', '.join(error.options)}"
+        case MissingMandatoryValue():
+            text = f"{error.full_key}=???: needs a value"
+        case OverrideParseException():
+            text = _unparsed(error)
+        case ConfigCompositionException() if found := re.match(r"Could not override '(.+?)'\.", text):
+            text = _unknown(found[1], error.__cause__)
+        case yaml.MarkedYAMLError() if error.problem_mark:
+            mark = error.problem_mark
+            text = f"{mark.name}, line {mark.line + 1}: is not valid YAML ({error.problem})"
+        case OSError() if error.filename:
+            text = f"{error.filename}: {error.strerror}; choose another folder (hydra.run.dir=...)"
+        case ValueError() if _raised_by_hydra(error):
+            text = f"{' '.join(sys.argv[1:])}: {error}"
+    return " ".join(text.split())
+
+
+def _unparsed(error: OverrideParseException) -> str:
+    given = str(error.override)
+    name, equals, value = given.partition("=")
+    if not equals:
+        return f"{given}: has no value; write {given}=VALUE"
+    reason = str(error.__cause__ or error).splitlines()[0]
+    return f"{given}: does not fit Hydra's grammar ({reason}); quote the value: {override(name, value)}"
+
+
+def _unknown(key: str, cause: BaseException | None) -> str:
+    """A key that the config does not have, with the nearest one that it has."""
+    prefix, _, name = key.rpartition(".")
+    parent = getattr(cause, "parent_node", None)
+    names = [str(each) for each in parent] if isinstance(parent, DictConfig) else []
+    known = [each for each in names if not each.startswith("_") and each != "hydra"]
+    given = next((each for each in sys.argv[1:] if each.partition("=")[0] == key), key)
+    return f"{given}: unknown setting; {nearest(name, known) if known else f'{prefix or key} has no settings'}"
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    """Some of its refusals of a command line are plain ValueErrors."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    made_in = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
+    return isinstance(error, ValueError) and made_in.startswith("hydra.")
+
+
+def _made_no_run_dir(error: BaseException) -> bool:
+    """Could Hydra not make the run directory? It does so before the job begins."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
+    in_job = any(frame.f_code.co_name == "guarded" for frame in frames)
+    return isinstance(error, OSError) and not in_job and any(name.startswith("hydra.") for name in modules)
+
+
+def _require_one_process() -> None:
+    """Leaves, with one line from the first process, if mpirun or srun has started several of this command."""
+    sizes = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}
+    if "PMIX_RANK" in os.environ:  # srun: a job script or salloc has no PMIx
+        sizes["SLURM_STEP_NUM_TASKS"] = "SLURM_PROCID"
+    for size, rank in sizes.items():
+        if int(os.environ.get(size, "1")) > 1:
+            if os.environ.get(rank, "0") == "0":
+                print(
+                    f"error: mpirun or srun has started this command {os.environ[size]} times; "
+                    "run it once, without them: it starts its ranks itself",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            else:
+                time.sleep(FIRST_RANK_S)
+            sys.exit(Status.BAD_INPUT)
+
+
+def _find_modules_here() -> None:
+    """A user's modules are found in the working directory, by installed commands as by `python -m`, and by ranks."""
+    here = os.getcwd()
+    if sys.flags.safe_path or os.pathsep in here:
+        return
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    named = [os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([here, *named]))
+
+
+def _make_paths_absolute(cfg: DictConfig, folder: Path) -> None:
+    """Settings of the data and delay groups that are named `path` or `..._path` count from `folder`, where the command
+    was started: ranks, and a resume, may be elsewhere.
+    """
+    for group in ("data", "delay"):
+        for parent, name in list(_paths(cfg[group])):
+            if "://" not in parent[name]:
+                parent[name] = str(folder / Path(parent[name]).expanduser())
+
+
+def _paths(node: Any) -> Iterator[tuple[Any, Any]]:
+    """The group in which each path is, and its name there."""
+    if not OmegaConf.is_config(node) or node._is_none() or node._is_missing():
+        return
+    for name in list(node.keys()) if OmegaConf.is_dict(node) else range(len(node)):
+        inner = node._get_node(name)
+        if OmegaConf.is_config(inner):
+            yield from _paths(inner)
+        elif not re.fullmatch(r"(.*_)?path", str(name)) or OmegaConf.is_missing(node, name):
+            continue
+        elif isinstance(node[name], str):  # which resolves what it refers to
+            yield node, name
 
 
 def _save_config(cfg: DictConfig, run_dir: Path) -> None:

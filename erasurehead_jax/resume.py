@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from erasurehead_jax.cluster.checkpoint import FREE, fingerprint, newest
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.hydra_app import USER_ERRORS, refuse, remove_if_empty
+from erasurehead_jax.hydra_app import USER_ERRORS, remove_if_empty
 from erasurehead_jax.job import Job, make_optimizer
 from erasurehead_jax.rundir.files import SUMMARY, replacing
 from erasurehead_jax.update import start
@@ -29,14 +29,16 @@ def begun(run_dir: Path) -> bool:
 
 
 def is_done(cfg: DictConfig, run_dir: Path) -> bool:
-    """Has the run in this directory had all its rounds? Refuses one with other settings: one line, status 2."""
+    """Has the run in this directory had all its rounds? Raises ConfigError if it has other settings."""
     try:
         _require_same(_saved(run_dir)[0], cfg, run_dir)
         return json.loads((run_dir / SUMMARY).read_text())["rounds"] >= cfg.rounds
     except FileNotFoundError:
         return False
-    except (*USER_ERRORS, ValueError, KeyError, TypeError) as error:
-        refuse(error if isinstance(error, USER_ERRORS) else ConfigError(f"{run_dir / SUMMARY}: is damaged ({error})"))
+    except USER_ERRORS:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{run_dir / SUMMARY}: is damaged ({error})") from None
 
 
 def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, dict[str, str], Path | None]:
@@ -63,9 +65,7 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
         if snapshot and snapshot.progress.rounds > config["rounds"]:
             raise ConfigError(f"rounds={config['rounds']}: the run has had {snapshot.progress.rounds} rounds already")
     except KeyError as error:
-        refuse(ConfigError(f"{run_dir / '.hydra' / 'config.yaml'}: has no setting {error}"))
-    except USER_ERRORS as error:
-        refuse(error)
+        raise ConfigError(f"{run_dir / '.hydra' / 'config.yaml'}: has no setting {error}") from None
     for reason in refused:
         sys.stderr.write(f"not used: {reason}\n")
     with replacing(run_dir / ".hydra" / "config.yaml") as partial:

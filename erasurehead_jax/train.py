@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-import hydra
 import jax
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -20,8 +19,8 @@ from erasurehead_jax.cluster.checkpoint import written
 from erasurehead_jax.cluster.launch.command import require_startable
 from erasurehead_jax.cluster.launch.watch import run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
-from erasurehead_jax.errors import ConfigError, Status, Stopped
-from erasurehead_jax.hydra_app import CONFIG_DIR, checked, in_multirun, leave, refuse, run_command
+from erasurehead_jax.errors import Status, Stopped
+from erasurehead_jax.hydra_app import checked, hydra_command, in_multirun, leave, override, run_command
 from erasurehead_jax.job import Job, JobSpec, build, instantiate, make_optimizer
 from erasurehead_jax.resume import AUTO, begun, is_done, resumed
 from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY
@@ -29,7 +28,7 @@ from erasurehead_jax.rundir.progress import RoundsBar, summary_table
 from erasurehead_jax.tracking import AbstractTracking
 
 
-@hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
+@hydra_command("train")
 def train(cfg: DictConfig) -> float | None:
     """One run: check everything, start the ranks or the simulation, show how it goes, print the result.
 
@@ -69,8 +68,6 @@ def train(cfg: DictConfig) -> float | None:
     except (KeyboardInterrupt, Stopped):
         _point_to_checkpoint(run_dir)
         raise
-    except ConfigError as error:
-        refuse(error)
     if (run_dir / SUMMARY).exists() and status != Status.FAILED:
         Console().print(summary_table(json.loads((run_dir / SUMMARY).read_text()), run_dir))
     if status:
@@ -90,7 +87,7 @@ def _time_to_target(run_dir: Path) -> float | None:
 def _point_to_checkpoint(run_dir: Path) -> None:
     checkpoints = written(run_dir / CHECKPOINT)
     if checkpoints:
-        sys.stderr.write(f"checkpoint {checkpoints[0].name}: go on with resume={run_dir}\n")
+        sys.stderr.write(f"checkpoint {checkpoints[0].name}: go on with {override('resume', run_dir)}\n")
 
 
 def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:

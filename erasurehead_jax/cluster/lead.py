@@ -19,7 +19,7 @@ from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
 from erasurehead_jax.rundir.files import OUTCOME, write_json
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.rundir.versions import versions
-from erasurehead_jax.tracking import AbstractTracking, Finished
+from erasurehead_jax.tracking import AbstractTracking, Finished, report
 from erasurehead_jax.update import iterate
 
 ASKS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # "end after this round": the launcher's, and a scheduler's
@@ -78,7 +78,7 @@ def _lead(job: Job, spec: JobSpec, hosts: Sequence[str], asked: Callable[[], boo
         summary = recorder.save(spec.choices["scheme"], hosts, more)
     finally:
         recorder.close()
-    instantiate("tracking", config, AbstractTracking).report(Finished(run_dir, config, spec.choices, summary))
+    report(instantiate("tracking", config, AbstractTracking), Finished(run_dir, config, spec.choices, summary))
     hanging = master.staying(max(until_s, time.perf_counter() + 0.1 * config["cluster"]["shutdown_s"]))
     stay = spec.more and ending.status == Status.OK and not hanging and master.complete
     write_json(run_dir / OUTCOME, ending._asdict() | {"hanging": hanging, "stay": stay})

@@ -13,7 +13,7 @@ from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.simulation.engine import Point, Simulation
-from erasurehead_jax.tracking import AbstractTracking, Finished
+from erasurehead_jax.tracking import AbstractTracking, Finished, report
 
 SIMULATED = "simulated"  # in the place of a host
 
@@ -56,7 +56,7 @@ def lead_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> None:
         summary = recorder.save(spec.choices["scheme"], [SIMULATED] * code.workers, more)
     finally:
         recorder.close()
-    instantiate("tracking", config, AbstractTracking).report(Finished(run_dir, config, spec.choices, summary))
+    report(instantiate("tracking", config, AbstractTracking), Finished(run_dir, config, spec.choices, summary))
     if ended:
         raise ended
 
