@@ -1,4 +1,4 @@
-"""What is kept for the next run: raw and prepared data, and compiled functions. A run never fails for want of a cache."""
+"""What is kept for the next run: raw and prepared data, and compiled functions. No run fails for want of a cache."""
 
 import contextlib
 import hashlib

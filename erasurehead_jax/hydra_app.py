@@ -1,34 +1,29 @@
 """Hydra at the edge: how a command line becomes a job, and an error one line and an exit status."""
 
 import functools
+import logging
 import os
 import re
-import shlex
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from erasurehead_jax.caches import trim_compiled
-from erasurehead_jax.errors import ConfigError, JobFailed, Status, Stopped
+from erasurehead_jax.errors import ConfigError, JobFailed, Status
+from erasurehead_jax.refusals import one_line, report_error
 from erasurehead_jax.rundir.files import require_empty
-from erasurehead_jax.settings import help_text, nearest, require_known
+from erasurehead_jax.settings import help_text, require_known
 
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
 
-USER_ERRORS = (ConfigError, HydraException, OmegaConfBaseException, yaml.MarkedYAMLError)
 FIRST_RANK_S = 5.0  # the other ranks of a command started by mpirun leave so much later, so that the line is printed
 
 OmegaConf.register_new_resolver("erasurehead_help", help_text)  # hydra.help.template
@@ -44,12 +39,12 @@ def hydra_command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
         def guarded(cfg: DictConfig) -> Any:
             try:
                 require_known(name, dict(OmegaConf.to_container(cfg)))  # pyright: ignore
-                _make_paths_absolute(cfg, Path(HydraConfig.get().runtime.cwd))
+                _make_paths_absolute(cfg, started_in())
                 trim_compiled()
                 return job(cfg)
             except Exception as error:
                 if not isinstance(error, JobFailed):
-                    leave(_report(error), _line(error))
+                    leave(report_error(error), one_line(error))
                 raise
 
         return hydra.main(config_path=CONFIG_DIR, config_name=name, version_base="1.3")(guarded)
@@ -64,6 +59,7 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
     Any other exception is a programming error and keeps its traceback (status 1).
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    logging.getLogger("hydra_plugins.hydra_optuna_sweeper._impl").addFilter(_BestOfSweep())
     _require_one_process()
     _find_modules_here()
     try:
@@ -74,7 +70,7 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(Status.INTERRUPTED)
     except Exception as error:
-        sys.exit(_report(error))
+        sys.exit(report_error(error))
     sys.exit(Status.OK)
 
 
@@ -99,6 +95,11 @@ def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, 
     return run_dir, made
 
 
+def started_in() -> Path:
+    """The folder that the user is in, even with hydra.job.chdir=true: relative paths count from there."""
+    return Path(HydraConfig.get().runtime.cwd)
+
+
 def in_multirun() -> bool:
     """Is this one of several jobs?"""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
@@ -113,86 +114,20 @@ def leave(status: int, reason: str = "see above") -> NoReturn:
     sys.exit(status)
 
 
-def refuse(error: Exception) -> NoReturn:
-    """Prints the error as one line and leaves with status 2."""
-    leave(_report(error), _line(error))
+class _BestOfSweep(logging.Filter):
+    """What Optuna calls the best trial is no recommendation if none has reached the target: an infinite time."""
 
+    _parameters = ""
 
-def override(name: str, value: Any) -> str:
-    """`name=value` as it can be pasted into a shell: quoted for Hydra's grammar and for the shell, where needed."""
-    text = str(value)
-    if not re.fullmatch(r"[A-Za-z0-9_./:\-]+", text):
-        text = QuotedString(text, Quote.double).with_quotes()
-    return shlex.quote(f"{name}={text}")
-
-
-def _report(error: Exception) -> Status:
-    """Prints what went wrong, and returns the exit status."""
-    if isinstance(error, Stopped):
-        print(f"stopped: {error}", file=sys.stderr)
-        return error.status
-    if isinstance(error, USER_ERRORS) or _raised_by_hydra(error) or _made_no_run_dir(error):
-        print(f"error: {_line(error)}", file=sys.stderr)
-        return Status.BAD_INPUT
-    traceback.print_exception(error)
-    return Status.FAILED
-
-
-def _line(error: BaseException) -> str:
-    """The error as one line: the field, its value, the rule, what to do."""
-    text = str(error)
-    match error:
-        case MissingConfigException() if error.missing_cfg_file and error.options:
-            group, _, name = error.missing_cfg_file.rpartition("/")
-            text = f"{group}={name}: unknown; choose one of {', '.join(error.options)}"
-        case MissingMandatoryValue():
-            text = f"{error.full_key}=???: needs a value"
-        case OverrideParseException():
-            text = _unparsed(error)
-        case ConfigCompositionException() if found := re.match(r"Could not override '(.+?)'\.", text):
-            text = _unknown(found[1], error.__cause__)
-        case yaml.MarkedYAMLError() if error.problem_mark:
-            mark = error.problem_mark
-            text = f"{mark.name}, line {mark.line + 1}: is not valid YAML ({error.problem})"
-        case OSError() if error.filename:
-            text = f"{error.filename}: {error.strerror}; choose another folder (hydra.run.dir=...)"
-        case ValueError() if _raised_by_hydra(error):
-            text = f"{' '.join(sys.argv[1:])}: {error}"
-    return " ".join(text.split())
-
-
-def _unparsed(error: OverrideParseException) -> str:
-    given = str(error.override)
-    name, equals, value = given.partition("=")
-    if not equals:
-        return f"{given}: has no value; write {given}=VALUE"
-    reason = str(error.__cause__ or error).splitlines()[0]
-    return f"{given}: does not fit Hydra's grammar ({reason}); quote the value: {override(name, value)}"
-
-
-def _unknown(key: str, cause: BaseException | None) -> str:
-    """A key that the config does not have, with the nearest one that it has."""
-    prefix, _, name = key.rpartition(".")
-    parent = getattr(cause, "parent_node", None)
-    names = [str(each) for each in parent] if isinstance(parent, DictConfig) else []
-    known = [each for each in names if not each.startswith("_") and each != "hydra"]
-    given = next((each for each in sys.argv[1:] if each.partition("=")[0] == key), key)
-    return f"{given}: unknown setting; {nearest(name, known) if known else f'{prefix or key} has no settings'}"
-
-
-def _raised_by_hydra(error: BaseException) -> bool:
-    """Some of its refusals of a command line are plain ValueErrors."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    made_in = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
-    return isinstance(error, ValueError) and made_in.startswith("hydra.")
-
-
-def _made_no_run_dir(error: BaseException) -> bool:
-    """Could Hydra not make the run directory? It does so before the job begins."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
-    in_job = any(frame.f_code.co_name == "guarded" for frame in frames)
-    return isinstance(error, OSError) and not in_job and any(name.startswith("hydra.") for name in modules)
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if text.startswith("Best parameters: "):
+            self._parameters = text
+            return False
+        if text.startswith("Best value: "):
+            never = "No trial reached the target: allow more rounds, or take a target that is easier to reach"
+            record.msg, record.args = never if text.endswith(" inf") else f"{self._parameters}\n{text}", ()
+        return True
 
 
 def _require_one_process() -> None:
@@ -262,7 +197,7 @@ def _save_config(cfg: DictConfig, run_dir: Path) -> None:
 
 def remove_if_empty(run_dir: Path) -> None:
     """Removes the run directory, and the folders above it that were made for it, while they are empty."""
-    here = Path.cwd()
+    here = started_in()
     folder = run_dir
     while folder == run_dir or here in folder.parents:
         try:

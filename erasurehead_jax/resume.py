@@ -1,6 +1,7 @@
 """`train resume=DIR|auto`: everything that a run needs to go on where its newest usable checkpoint has it."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ from yaml import YAMLError
 
 from erasurehead_jax.cluster.checkpoint import FREE, fingerprint, newest
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.hydra_app import USER_ERRORS, remove_if_empty
+from erasurehead_jax.hydra_app import remove_if_empty, started_in
 from erasurehead_jax.job import Job, make_optimizer
+from erasurehead_jax.refusals import USER_ERRORS
 from erasurehead_jax.rundir.files import SUMMARY, replacing
 from erasurehead_jax.update import start
 
@@ -47,8 +49,10 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
     Says which checkpoints cannot be used. What the user can mend is one line and status 2.
     """
     output_dir = Path(HydraConfig.get().runtime.output_dir)
+    run_dir = output_dir if cfg.resume == AUTO else started_in() / Path(str(cfg.resume)).expanduser()
     remove_if_empty(output_dir)
-    run_dir = output_dir if cfg.resume == AUTO else Path(str(cfg.resume)).expanduser().absolute()
+    if HydraConfig.get().job.chdir and run_dir.is_dir():
+        os.chdir(run_dir)
     try:
         saved, choices = _saved(run_dir)
         if cfg.resume == AUTO:  # the command line has all settings, and `is_done` has compared them

@@ -20,8 +20,9 @@ from erasurehead_jax.cluster.launch.command import require_startable
 from erasurehead_jax.cluster.launch.watch import run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
 from erasurehead_jax.errors import Status, Stopped
-from erasurehead_jax.hydra_app import checked, hydra_command, in_multirun, leave, override, run_command
+from erasurehead_jax.hydra_app import checked, hydra_command, in_multirun, leave, run_command
 from erasurehead_jax.job import Job, JobSpec, build, instantiate, make_optimizer
+from erasurehead_jax.refusals import override
 from erasurehead_jax.resume import AUTO, begun, is_done, resumed
 from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY
 from erasurehead_jax.rundir.progress import RoundsBar, summary_table
