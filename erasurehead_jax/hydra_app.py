@@ -19,7 +19,7 @@ from erasurehead_jax.caches import trim_compiled
 from erasurehead_jax.errors import ConfigError, JobFailed, Status
 from erasurehead_jax.refusals import one_line, report_error
 from erasurehead_jax.rundir.files import require_empty
-from erasurehead_jax.settings import help_text, require_known
+from erasurehead_jax.settings import help_text, require_keys
 
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
@@ -38,12 +38,13 @@ def hydra_command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
         @functools.wraps(job)
         def guarded(cfg: DictConfig) -> Any:
             try:
-                require_known(name, dict(OmegaConf.to_container(cfg)))  # pyright: ignore
+                require_keys(name, dict(OmegaConf.to_container(cfg)))  # pyright: ignore
                 _make_paths_absolute(cfg, started_in())
                 trim_compiled()
                 return job(cfg)
-            except Exception as error:
-                if not isinstance(error, JobFailed):
+            except BaseException as error:
+                remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+                if isinstance(error, Exception) and not isinstance(error, JobFailed):
                     leave(report_error(error), one_line(error))
                 raise
 
@@ -75,17 +76,13 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
 
 
 def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, Any]:
-    """The run directory with .hydra/ in it, and what `check` makes of the config; a refused run leaves nothing behind.
+    """The run directory with .hydra/ in it, and what `check` makes of the config.
 
     `check` raises ConfigError for what the user can mend.
     """
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        require_empty(run_dir)
-        made = check(cfg)
-    except BaseException:
-        remove_if_empty(run_dir)
-        raise
+    require_empty(run_dir)
+    made = check(cfg)
     try:
         _save_config(cfg, run_dir)
     except OSError as error:

@@ -16,9 +16,7 @@ def require_sound(dataset: Dataset) -> None:
         if not len(rows):
             raise ConfigError(f"{named}has no {part} rows; give at least one")
         if target.shape != (len(rows),):
-            raise ConfigError(
-                f"{named}{len(rows)} {part} rows, but targets of shape {target.shape}; every row needs one"
-            )
+            raise ConfigError(f"{named}{len(rows)} {part} rows, but targets of shape {target.shape}; must be one a row")
         if bad := rows.features.first_bad():
             raise ConfigError(f"{named}{part} {bad}")
         if target.dtype.kind == "f" and not np.isfinite(target).all():
@@ -72,7 +70,5 @@ def _require_classes(dataset: Dataset, low: int) -> bool:
 def _second_name(dataset: Dataset, names: np.ndarray) -> str:
     if len(names) != 2:
         few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ConfigError(
-            f"data={dataset.name}: targets name {len(names)} classes ({few}); objective=logistic needs two"
-        )
+        raise ConfigError(f"data={dataset.name}: targets name {len(names)} classes ({few}); logistic needs two")
     return str(names[1])

@@ -85,8 +85,9 @@ class Dense(AbstractFeatures):
         matrix = np.asarray(self.matrix)
         if matrix.dtype.kind not in "fiub":
             return f"features: of type {matrix.dtype}; must be numbers"
-        if np.isfinite(matrix.sum()) or (finite := np.isfinite(matrix)).all():  # the sum needs no second matrix
-            return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(matrix.sum()) or (finite := np.isfinite(matrix)).all():  # the sum needs no second matrix
+                return None
         row, column = np.argwhere(~finite)[0]
         return f"row {row}, column {column}: {matrix[row, column]} must be a finite number"
 

@@ -15,7 +15,7 @@ from erasurehead_jax.settings.schema import (
     help_text as help_text,
     json_schema as json_schema,
     keys,
-    require_known as require_known,
+    require_keys as require_keys,
 )
 from erasurehead_jax.settings.targets import require_callable as require_callable
 from erasurehead_jax.types import Late

@@ -24,18 +24,23 @@ def known_keys(command: str) -> list[str]:
     return [*keys(COMMANDS[command]), *groups]
 
 
-def require_known(command: str, config: dict[str, Any]) -> None:
-    """Raises ConfigError, with the nearest known name, for a key that nothing reads."""
-    _require_known(config, known_keys(command), "")
+def require_keys(command: str, config: dict[str, Any]) -> None:
+    """Raises ConfigError for a key that nothing reads, with the nearest known name, and for one that is not there."""
+    _require_keys(config, known_keys(command), known_keys(command), "")
     for name, group in keys(COMMANDS[command]).items():
-        if not isinstance(group, Setting) and name not in OPEN and isinstance(config.get(name), dict):
-            _require_known(config[name], keys(group), f"{name}.")
+        if not isinstance(group, Setting) and isinstance(config[name], dict):
+            known = [*keys(group), *(config[name] if name in OPEN else ())]
+            optional: dict[str, Any] = group._field_defaults  # pyright: ignore[reportAttributeAccessIssue]
+            _require_keys(config[name], known, [each for each in keys(group) if each not in optional], f"{name}.")
 
 
-def _require_known(config: dict[str, Any], known: Iterable[str], prefix: str) -> None:
+def _require_keys(config: dict[str, Any], known: Iterable[str], needed: Iterable[str], prefix: str) -> None:
     for name, value in config.items():
         if name not in known:
             raise ConfigError(f"{prefix}{name}={shown(value)}: unknown setting; {nearest(str(name), known)}")
+    for name in needed:
+        if name not in config:
+            raise ConfigError(f"{prefix}{name}: is missing; the config must have it")
 
 
 def check_values(settings: type, config: dict[str, Any], prefix: str = "") -> None:
