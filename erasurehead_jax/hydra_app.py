@@ -133,10 +133,10 @@ def _require_one_process() -> None:
     if "PMIX_RANK" in os.environ:  # srun: a job script or salloc has no PMIx
         sizes["SLURM_STEP_NUM_TASKS"] = "SLURM_PROCID"
     for size, rank in sizes.items():
-        if int(os.environ.get(size, "1")) > 1:
+        if (count := os.environ.get(size, "1")).isdecimal() and int(count) > 1:
             if os.environ.get(rank, "0") == "0":
                 print(
-                    f"error: mpirun or srun has started this command {os.environ[size]} times; "
+                    f"error: mpirun or srun has started this command {count} times; "
                     "run it once, without them: it starts its ranks itself",
                     file=sys.stderr,
                     flush=True,

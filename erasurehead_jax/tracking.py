@@ -76,7 +76,9 @@ class Csv(AbstractTracking):
         path = run.run_dir.parent / self.file
         numbers = {name: value for name, value in run.summary.items() if not isinstance(value, dict | list)}
         row = {"run": run.run_dir.name} | numbers | run.summary["final"]
-        with (path.parent / f".{self.file}.lock").open("w") as lock:
+        # Read-only will do to lock it, and it may be another user's.
+        opened = os.open(path.parent / f".{self.file}.lock", os.O_RDONLY | os.O_CREAT, 0o666)
+        with os.fdopen(opened) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a sweep may end together
             rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
             rows = [*(other for other in rows if other["run"] != row["run"]), row]

@@ -167,6 +167,16 @@ def test_errors_of_a_users_function(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_simulation_that_diverges_is_one_line(tmp_path: Path):
+    """Hydra's “Error executing job with overrides” does not come before it."""
+    small = ["backend=simulate", "data.rows=103", "data.fields=2", "workers=4", "load=2", "wait_for=2", "tracking=none"]
+    (run,) = train_many([(tmp_path, [*small, "rounds=3", "optimizer.step_size=1e30", "objective=least_squares"])])
+    assert run.status == 5
+    assert [line for line in run.err.splitlines() if "Error executing" in line or "stopped" in line] == [
+        line for line in run.err.splitlines() if line.startswith("stopped: ")
+    ]
+
+
 def test_help_lists_every_key(tmp_path: Path):
     (help_,) = train_many([(tmp_path, ["--help"])])
     assert help_.status == 0 and help_.err == ""

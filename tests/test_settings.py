@@ -61,6 +61,14 @@ def test_the_schema_fits_the_config_as_it_is_written(command: str):
         assert not fits(written | {name: value}, schema), name
 
 
+@pytest.mark.parametrize(
+    "path", sorted([*CONFIGS.glob("experiment/*.yaml"), *CONFIGS.glob("study/*.yaml")]), ids=lambda path: path.stem
+)
+def test_the_schema_fits_what_is_shipped(path: Path):
+    command = "whatif" if path.parent.name == "study" else "train"
+    Draft7Validator(json_schema(command)).validate(yaml.safe_load(path.read_text()))
+
+
 def fits(value: Any, schema: dict[str, Any]) -> bool:
     return Draft7Validator(schema).is_valid(value)
 

@@ -75,8 +75,8 @@ def _read_times(path: str) -> Float[np.ndarray, "rounds workers"]:
         raise ConfigError(f"{named}: has no array {error}; needs times_s, or arrival_s, owner and workers") from error
     except (OSError, EOFError, ValueError, TypeError, IndexError, BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "pickle" in reason:  # of which numpy says how to load it unsafely
-            reason = "it holds Python objects; save numbers, as np.savez(FILE, times_s=np.array(times, float)) does"
+        if "pickle" in reason:  # numpy takes any unknown bytes for one, and says how to load it unsafely
+            reason = "it holds no arrays of numbers; save them as np.savez(FILE, times_s=np.array(times, float)) does"
         raise ConfigError(f"{named}: cannot be read as a recording ({reason})") from error
     if recorded.ndim != 2 or not recorded.size or recorded.dtype.kind not in "fiu":
         raise ConfigError(f"{named}: times must be numbers (rounds, workers), not {recorded.dtype} {recorded.shape}")
