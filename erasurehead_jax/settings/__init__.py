@@ -9,6 +9,7 @@ from erasurehead_jax.settings.keys import (
     Settings as Settings,
     WhatIfSettings as WhatIfSettings,
 )
+from erasurehead_jax.settings.policies import Late
 from erasurehead_jax.settings.rules import Setting, nearest as nearest
 from erasurehead_jax.settings.schema import (
     check_values,
@@ -18,7 +19,6 @@ from erasurehead_jax.settings.schema import (
     require_keys as require_keys,
 )
 from erasurehead_jax.settings.targets import require_callable as require_callable
-from erasurehead_jax.types import Late
 
 SHARED = ("workers", "blocks", "load", "wait_for", "rounds", "seed", "l2", "x64", "compute_s", "overhead_s")
 

@@ -2,8 +2,8 @@
 
 from typing import Annotated, NamedTuple
 
+from erasurehead_jax.settings.policies import Late, OnLoss
 from erasurehead_jax.settings.rules import Setting, anything, choice, listed, number, optional, switch, text, whole
-from erasurehead_jax.types import Late, OnLoss
 
 Workers = Annotated[int, Setting(whole(1), "processes that compute gradients")]
 Blocks = Annotated[int, Setting(whole(1), "parts of the training rows; as many as workers by default")]
