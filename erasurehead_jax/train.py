@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import hydra
 import jax
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -28,9 +27,10 @@ from erasurehead_jax.cluster.checkpoint import written
 from erasurehead_jax.cluster.launch.command import require_startable
 from erasurehead_jax.cluster.launch.watch import run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
-from erasurehead_jax.errors import ConfigError, Status, StorageFailed
-from erasurehead_jax.hydra_app import CONFIG_DIR, checked, in_multirun, leave, refuse, run_command
+from erasurehead_jax.errors import Status
+from erasurehead_jax.hydra_app import checked, hydra_command, in_multirun, leave, run_command
 from erasurehead_jax.job import Job, JobSpec, build, instantiate, make_optimizer
+from erasurehead_jax.refusals import override
 from erasurehead_jax.resume import AUTO, begun, is_done, resumed, run_dir_of
 from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY, owned
 from erasurehead_jax.rundir.life import Ending
@@ -38,7 +38,7 @@ from erasurehead_jax.rundir.progress import RoundsBar, summary_table
 from erasurehead_jax.tracking import AbstractTracking
 
 
-@hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
+@hydra_command("train")
 def train(cfg: DictConfig) -> float | None:
     """One run: check everything, start the ranks or the simulation, show the progress, print the result.
 
@@ -48,10 +48,7 @@ def train(cfg: DictConfig) -> float | None:
         Console().print(f"done already: {here}")
         return _time_to_target(here)
     if cfg.resume is None or (cfg.resume == AUTO and not begun(run_dir_of(cfg))):
-        try:
-            run_dir, (config, job) = checked(cfg, check)
-        except StorageFailed as error:
-            _end(run_dir_of(cfg), Ending(error.status, str(error)))
+        run_dir, (config, job) = checked(cfg, check)
         with _owned(run_dir):
             return _run(run_dir, config, job, dict(HydraConfig.get().runtime.choices), None)
     with _owned(run_dir_of(cfg)):
@@ -70,19 +67,15 @@ def _run(
         launcher=(platform.node(), os.getpid()),
         more=in_multirun(),
     )
-    simulated = config["backend"] == "simulate"
-    try:
-        with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"]) as bar:
-            if simulated:
-                from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and ranks are waiting
+    with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"]) as bar:
+        if config["backend"] == "simulate":
+            from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and ranks are waiting
 
-                forkserver.stop()
-                keep_compiled()
-                ending = run_simulated(job, spec, bar.update)
-            else:
-                ending = run_ranks(spec, bar.update)
-    except (ConfigError, StorageFailed) as error:
-        _end(run_dir, Ending(Status.STORAGE if isinstance(error, StorageFailed) else Status.BAD_INPUT, str(error)))
+            forkserver.stop()
+            keep_compiled()
+            ending = run_simulated(job, spec, bar.update)
+        else:
+            ending = run_ranks(spec, bar.update)
     if (run_dir / SUMMARY).exists() and ending.status not in (Status.FAILED, Status.STORAGE):
         Console().print(summary_table(json.loads((run_dir / SUMMARY).read_text()), run_dir))
     if ending.status:
@@ -92,24 +85,23 @@ def _run(
 
 def _end(run_dir: Path, ending: Ending) -> NoReturn:
     """Says why the run ended early and how it can be continued, and leaves with its status."""
-    if ending.status == Status.BAD_INPUT:
-        refuse(ConfigError(ending.message))
-    checkpoints = written(run_dir / CHECKPOINT)
-    more = f"; continue from {checkpoints[0].name} with resume={run_dir}" if checkpoints else ""
-    sys.stderr.write(f"{ending.message}{more}\n")
+    sys.stderr.write(f"{ending.message}{continue_hint(run_dir)}\n")
     stops_all = ending.status in (Status.TERMINATED, Status.INTERRUPTED)  # the rest of a multirun is not wanted either
-    (sys.exit if stops_all else leave)(ending.status)
+    if stops_all:
+        sys.exit(ending.status)
+    leave(ending.status, ending.message)
+
+
+def continue_hint(run_dir: Path) -> str:
+    """What follows a message about a run that ended early: how to continue it, if it has a checkpoint."""
+    checkpoints = written(run_dir / CHECKPOINT)
+    return f"; continue from {checkpoints[0].name} with {override('resume', run_dir)}" if checkpoints else ""
 
 
 @contextlib.contextmanager
 def _owned(run_dir: Path) -> Iterator[None]:
-    """Nobody else trains in the run directory meanwhile; refused if somebody does."""
-    with contextlib.ExitStack() as stack:
-        if begun(run_dir):
-            try:
-                stack.enter_context(owned(run_dir))
-            except ConfigError as error:
-                refuse(error)
+    """Nobody else trains in the run directory meanwhile. Raises ConfigError if somebody does."""
+    with owned(run_dir) if begun(run_dir) else contextlib.nullcontext():
         yield
 
 

@@ -20,7 +20,7 @@ from erasurehead_jax.rundir.files import storing
 from erasurehead_jax.rundir.life import Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.rundir.versions import versions
-from erasurehead_jax.tracking import AbstractTracking, Finished
+from erasurehead_jax.tracking import AbstractTracking, Finished, report
 from erasurehead_jax.update import iterate
 
 STOP_SIGNALS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # the launcher's, and a scheduler's
@@ -59,8 +59,8 @@ def _lead(job: Job, spec: JobSpec, hosts: Sequence[str], stop_requested: Callabl
     backend = MpiBackend(job, master, checkpoints, hosts, stop_requested)
     ending, summary = live(spec, backend, recorder)
     if summary:
-        tracking = instantiate("tracking", spec.config, AbstractTracking)
-        tracking.report(Finished(run_dir, spec.config, spec.choices, summary))
+        finished = Finished(run_dir, spec.config, spec.choices, summary)
+        report(instantiate("tracking", spec.config, AbstractTracking), finished)
     until_s = max(backend.ended_s + GOODBYE_SHARE * shutdown_s, time.perf_counter() + 0.1 * shutdown_s)
     hanging = master.staying(until_s)
     stay = spec.more and ending.status == Status.OK and not hanging and master.complete

@@ -83,7 +83,7 @@ def _connect(spec: JobSpec) -> list[str]:
 def _run(spec: JobSpec, hosts: list[str]) -> bool:
     """One job; returns whether another may follow. `hosts` are the workers', on rank 0."""
     _set_title(spec)
-    job = build(spec.config)
+    job = build(spec.config, data_checked=True)
     gc.collect()
     gc.freeze()  # what a job has built stays until its end; the collector need not walk through it
     if transport.rank() == 0:

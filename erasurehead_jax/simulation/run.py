@@ -12,9 +12,9 @@ from erasurehead_jax.errors import Diverged, Status, StorageFailed
 from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
 from erasurehead_jax.rundir.life import Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
+from erasurehead_jax.settings.policies import Late
 from erasurehead_jax.simulation.engine import Point, Simulation
-from erasurehead_jax.tracking import AbstractTracking, Finished
-from erasurehead_jax.types import Late
+from erasurehead_jax.tracking import AbstractTracking, Finished, report
 
 SIMULATED = "simulated"  # in the place of a host
 
@@ -36,8 +36,10 @@ def run_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> Ending:
         raise StorageFailed(f"run directory {run_dir} cannot be written: {error.strerror}") from error
     ending, summary = live(spec, SimulatedBackend(job, make_point(job, spec.config), watch), recorder)
     if summary:
-        tracking = instantiate("tracking", spec.config, AbstractTracking)
-        tracking.report(Finished(run_dir, spec.config, spec.choices, summary))
+        report(
+            instantiate("tracking", spec.config, AbstractTracking),
+            Finished(run_dir, spec.config, spec.choices, summary),
+        )
     return ending
 
 
