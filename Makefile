@@ -25,12 +25,12 @@ reproduce: $(READY)
 	$(BIN)/python -m erasurehead_jax.reproduce outputs/reproduce$(if $(QUICK),-quick --quick) $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The test suite under coverage, MPI ranks and other subprocesses included; prints the total.
 coverage: $(READY)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -1,20 +1,100 @@
-"""What is kept for the next run: raw and prepared data, and compiled functions."""
+"""What is kept for the next run: raw and prepared data, and compiled functions. No run fails for want of a cache."""
 
+import contextlib
+import hashlib
+import os
 import platform
+import sys
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
 
+COMPILED_BYTES = 2**30  # more compiled functions than this are not kept from one command to the next
+
+
+def cache_dirs() -> list[Path]:
+    """Where kept things may be, in order; new ones go to the last one.
+
+    The user's cache (XDG_CACHE_HOME is respected), and if that cannot be written, a folder for temporary files.
+    """
+    own = Path(platformdirs.user_cache_dir("erasurehead-jax"))
+    reason = _why_not_writable(own)
+    return [own] if reason is None else [own, _replacement(own, reason)]
+
 
 def cache_dir() -> Path:
-    """The user's cache (XDG_CACHE_HOME is respected)."""
-    return Path(platformdirs.user_cache_dir("erasurehead-jax"))
+    """Where new things are kept."""
+    return cache_dirs()[-1]
 
 
 def keep_compiled() -> None:
-    """Turns JAX's cache on, in the user's cache and by machine: a shared home may serve processors of several kinds."""
+    """Turns JAX's cache on, unless the user has chosen a folder with JAX_COMPILATION_CACHE_DIR.
+
+    It is in the user's cache, by kind of processor: a shared home may serve several kinds.
+    """
     import jax  # late: preparing data needs none
 
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled" / platform.node()))
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled" / _processor()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def trim_compiled() -> None:
+    """Removes compiled functions that were not used for longest, down to COMPILED_BYTES: once a command, not by ranks.
+
+    JAX's own bound would have all ranks wait for one lock at every function that they load.
+    """
+    with contextlib.suppress(OSError):  # another command may do the same
+        files = [(path, path.stat()) for path in (cache_dir() / "compiled").rglob("*") if path.is_file()]
+        size = sum(stat.st_size for _, stat in files)
+        for path, stat in sorted(files, key=lambda each: max(each[1].st_atime, each[1].st_mtime)):
+            if size <= COMPILED_BYTES:
+                return
+            path.unlink(missing_ok=True)
+            size -= stat.st_size
+
+
+def _processor() -> str:
+    """The same on every host, or container, with processors of one kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    kinds = ("vendor_id", "model name", "flags", "Features", "CPU implementer", "CPU part")
+    told = sorted({line for line in lines if line.split("\t")[0].split(":")[0].strip() in kinds}) or lines
+    return f"{platform.machine()}-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
+
+
+def _why_not_writable(folder: Path) -> str | None:
+    """Why nothing can be kept in a folder, which is made if it is not there; None if it can."""
+    if not folder.is_absolute():
+        return "HOME is not set"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or type(error).__name__
+
+
+@lru_cache
+def _replacement(own: Path, reason: str) -> Path:
+    """A folder of this user's among the temporary files, the same for all processes; says so once a command."""
+    folder = Path(tempfile.gettempdir()) / f"erasurehead-jax-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        stat = folder.lstat()
+        trusted = stat.st_uid == os.getuid() and not folder.is_symlink() and _why_not_writable(folder) is None
+    except OSError:
+        trusted = False
+    if not trusted:
+        folder = Path(tempfile.mkdtemp(prefix="erasurehead-jax-"))
+    print(
+        f"warning: {own}: cannot be written ({reason}); data and compiled functions are kept in {folder} instead; "
+        "set XDG_CACHE_HOME to a folder that can be",
+        file=sys.stderr,
+    )
+    return folder

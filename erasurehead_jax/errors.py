@@ -37,18 +37,34 @@ class Diverged(Stopped):
     status: ClassVar[Status] = Status.DIVERGED
 
 
+class StorageFailed(Stopped):
+    """The run directory cannot be written: the disk is full or read-only, or somebody removed the directory."""
+
+    status: ClassVar[Status] = Status.STORAGE
+
+
 class JobFailed(Exception):
     """One job of several did not end well; its message has been printed."""
 
-    def __init__(self, status: int):
-        super().__init__(status)
-        self.status = status
+    def __init__(self, status: int, reason: str = "see above"):
+        super().__init__(status, reason)
+        self.status, self.reason = status, reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in YAML and on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def require_whole(field: str, value: Any, least: int) -> None:
     """Raises ConfigError unless the value is a whole number, at least `least` and below 2^32."""
     if type(value) is not int or value < least:
-        raise ConfigError(f"{field}={value}: must be a whole number, at least {least}")
+        raise ConfigError(f"{field}={shown(value)}: must be a whole number, at least {least}")
     if value >= 2**32:
         raise ConfigError(f"{field}={value}: must be below 2^32")
 
@@ -64,10 +80,12 @@ def require_number(field: str, value: Any, above: float | None = None, at_most: 
     if not fits or value > at_most:
         low = "0 or more" if above is None else f"above {above:g}"
         high = "" if at_most == math.inf else f" and at most {at_most:g}"
-        raise ConfigError(f"{field}={value}: must be a finite number, {low}{high}")
+        raise ConfigError(f"{field}={shown(value)}: must be a finite number, {low}{high}")
 
 
 def require_choice(field: str, value: Any, choices: Any) -> None:
     """Raises ConfigError unless the value is one of these strings."""
-    if value not in tuple(choices):
-        raise ConfigError(f"{field}={value}: must be one of {', '.join(choices)}")
+    names = list(choices)
+    if value not in names:
+        rule = " or ".join(names) if len(names) == 2 else f"one of {', '.join(names)}"
+        raise ConfigError(f"{field}={shown(value)}: must be {rule}")

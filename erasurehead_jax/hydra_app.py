@@ -1,77 +1,101 @@
-"""Hydra at the edge: where the configs are, and how an error becomes a line and an exit status."""
+"""Hydra at the edge: how a command line becomes a job, and an error one line and an exit status."""
 
+import functools
+import logging
 import os
+import re
+import shutil
 import sys
-import traceback
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from erasurehead_jax.errors import ConfigError, JobFailed, Status, Stopped
-from erasurehead_jax.rundir.files import require_empty
+from erasurehead_jax.caches import trim_compiled
+from erasurehead_jax.errors import JobFailed, Status, StorageFailed
+from erasurehead_jax.refusals import one_line, report_error
+from erasurehead_jax.rundir.files import require_empty, storing
+from erasurehead_jax.settings import help_text, require_keys
 
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
 
-USER_ERRORS = (ConfigError, HydraException, OmegaConfBaseException)
+FIRST_RANK_S = 5.0  # the other ranks of a command started by mpirun leave so much later, so that the line is printed
+
+OmegaConf.register_new_resolver("erasurehead_help", help_text)  # hydra.help.template
 
 
-def run_command(command: Callable[[], None]) -> NoReturn:
+def hydra_command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """`hydra.main` for configs/NAME.yaml: unknown keys are refused, relative paths are made absolute, and an error is
+    printed in our words, once, before Hydra adds its own.
+    """
+
+    def decorate(job: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        @functools.wraps(job)
+        def guarded(cfg: DictConfig) -> Any:
+            try:
+                require_keys(name, dict(OmegaConf.to_container(cfg)))  # pyright: ignore
+                _make_paths_absolute(cfg, started_in())
+                trim_compiled()
+                return job(cfg)
+            except BaseException as error:
+                remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+                if isinstance(error, Exception) and not isinstance(error, JobFailed):
+                    leave(report_error(error), one_line(error))
+                raise
+
+        return hydra.main(config_path=CONFIG_DIR, config_name=name, version_base="1.3")(guarded)
+
+    return decorate
+
+
+def run_command(command: Callable[[], Any]) -> NoReturn:
     """Runs a command line to its exit: 0, 2 with one line for what the user can mend, 130 after Ctrl-C, 3 or 5 when a
-    run cannot go on.
+    run cannot continue.
 
     Any other exception is a programming error and keeps its traceback (status 1).
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    logging.getLogger("hydra_plugins.hydra_optuna_sweeper._impl").addFilter(_BestOfSweep())
+    _require_one_process()
+    _find_modules_here()
     try:
         command()
-    except USER_ERRORS as error:
-        refuse(error)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        refuse(ConfigError(f"{error.filename}: {error.strerror}; choose another folder (hydra.run.dir=...)"))
-    except ValueError as error:
-        if not _raised_by_hydra(error):
-            raise
-        refuse(ConfigError(f"{' '.join(sys.argv[1:])}: {error}"))
     except JobFailed as error:
-        sys.exit(error.status)
-    except Stopped as error:
-        print(f"stopped: {error}", file=sys.stderr)
         sys.exit(error.status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(Status.INTERRUPTED)
+    except Exception as error:
+        sys.exit(report_error(error))
     sys.exit(Status.OK)
 
 
-def _raised_by_hydra(error: Exception) -> bool:
-    """Some of its refusals of a command line are plain ValueErrors."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and str(frames[-1][0].f_globals.get("__name__")).startswith("hydra.")
-
-
 def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, Any]:
-    """The run directory with .hydra/ in it, and what `check` makes of the config; a refused run leaves nothing behind.
+    """The run directory with .hydra/ in it, and what `check` makes of the config.
 
     `check` raises ConfigError for what the user can mend.
     """
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    require_empty(run_dir)
+    made = check(cfg)
     try:
-        require_empty(run_dir)
-        made = check(cfg)
-    except BaseException as error:
-        remove_if_empty(run_dir)
-        if isinstance(error, USER_ERRORS):
-            refuse(error)  # here, because Hydra would add lines of its own
+        with storing(run_dir):
+            _save_config(cfg, run_dir)
+    except StorageFailed:
+        shutil.rmtree(run_dir / ".hydra", ignore_errors=True)
         raise
-    _save_config(cfg, run_dir)
     return run_dir, made
+
+
+def started_in() -> Path:
+    """The folder that the user is in, even with hydra.job.chdir=true: relative paths count from there."""
+    return Path(HydraConfig.get().runtime.cwd)
 
 
 def in_multirun() -> bool:
@@ -79,25 +103,83 @@ def in_multirun() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def leave(status: int) -> NoReturn:
+def leave(status: int, reason: str = "see above") -> NoReturn:
     """Ends the command, or the job if it is one of several: the others have their turn, and the first failure's status
     is the command's.
     """
     if in_multirun():
-        raise JobFailed(status)
+        raise JobFailed(status, reason)
     sys.exit(status)
 
 
-def refuse(error: Exception) -> NoReturn:
-    """Prints the error as one line and leaves with status 2."""
-    told = str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        told = f"{group}={name}: unknown; choose one of {', '.join(error.options)}"
-    elif isinstance(error, MissingMandatoryValue):
-        told = f"{error.full_key}=???: needs a value"
-    print(f"error: {' '.join(told.split())}", file=sys.stderr)
-    leave(Status.BAD_INPUT)
+class _BestOfSweep(logging.Filter):
+    """What Optuna calls the best trial is no recommendation if none has reached the target: an infinite time."""
+
+    _parameters = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if text.startswith("Best parameters: "):
+            self._parameters = text
+            return False
+        if text.startswith("Best value: "):
+            never = "No trial reached the target: allow more rounds, or take a target that is easier to reach"
+            record.msg, record.args = never if text.endswith(" inf") else f"{self._parameters}\n{text}", ()
+        return True
+
+
+def _require_one_process() -> None:
+    """Leaves, with one line from the first process, if mpirun or srun has started several of this command."""
+    sizes = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}
+    if "PMIX_RANK" in os.environ:  # srun: a job script or salloc has no PMIx
+        sizes["SLURM_STEP_NUM_TASKS"] = "SLURM_PROCID"
+    for size, rank in sizes.items():
+        if (count := os.environ.get(size, "1")).isdecimal() and int(count) > 1:
+            if os.environ.get(rank, "0") == "0":
+                print(
+                    f"error: mpirun or srun has started this command {count} times; "
+                    "run it once, without them: it starts its ranks itself",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            else:
+                time.sleep(FIRST_RANK_S)
+            sys.exit(Status.BAD_INPUT)
+
+
+def _find_modules_here() -> None:
+    """A user's modules are found in the working directory, by installed commands as by `python -m`, and by ranks."""
+    here = os.getcwd()
+    if sys.flags.safe_path or os.pathsep in here:
+        return
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    named = [os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([here, *named]))
+
+
+def _make_paths_absolute(cfg: DictConfig, folder: Path) -> None:
+    """Settings of the data and delay groups that are named `path` or `..._path` count from `folder`, where the command
+    was started: ranks, and a resume, may be elsewhere.
+    """
+    for group in ("data", "delay"):
+        for parent, name in list(_paths(cfg[group])):
+            if "://" not in parent[name]:
+                parent[name] = str(folder / Path(parent[name]).expanduser())
+
+
+def _paths(node: Any) -> Iterator[tuple[Any, Any]]:
+    """The group in which each path is, and its name there."""
+    if not OmegaConf.is_config(node) or node._is_none() or node._is_missing():
+        return
+    for name in list(node.keys()) if OmegaConf.is_dict(node) else range(len(node)):
+        inner = node._get_node(name)
+        if OmegaConf.is_config(inner):
+            yield from _paths(inner)
+        elif not re.fullmatch(r"(.*_)?path", str(name)) or OmegaConf.is_missing(node, name):
+            continue
+        elif isinstance(node[name], str):  # which resolves what it refers to
+            yield node, name
 
 
 def _save_config(cfg: DictConfig, run_dir: Path) -> None:
@@ -113,7 +195,7 @@ def _save_config(cfg: DictConfig, run_dir: Path) -> None:
 
 def remove_if_empty(run_dir: Path) -> None:
     """Removes the run directory, and the folders above it that were made for it, while they are empty."""
-    here = Path.cwd()
+    here = started_in()
     folder = run_dir
     while folder == run_dir or here in folder.parents:
         try:

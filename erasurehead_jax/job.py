@@ -12,13 +12,13 @@ from hydra.errors import InstantiationException
 from jax.tree_util import Partial
 from jaxtyping import Float
 
-from erasurehead_jax.data import Dataset, block_bounds
+from erasurehead_jax.data import Dataset, block_bounds, require_sound
 from erasurehead_jax.delays import AbstractDelay
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.errors import ConfigError, shown
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.seeds import run_keys
-from erasurehead_jax.settings import Settings, read_settings
+from erasurehead_jax.settings import Settings, read_settings, require_callable
 
 
 class JobSpec(NamedTuple):
@@ -57,7 +57,8 @@ class Problem(NamedTuple):
     @property
     def parameters(self) -> int:
         """d: how many parameters the objective has, which need not be the number of columns."""
-        start = jax.eval_shape(lambda key: self.objective.init(key, self.dataset), jax.random.key(0))
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        start = jax.eval_shape(lambda key: self.objective.init(key, self.dataset), key)
         return start.shape[0]
 
     def start(self, seed: int) -> Float[np.ndarray, " d"]:
@@ -81,24 +82,38 @@ class Job(NamedTuple):
         return lambda round_: np.asarray(draw(round_))
 
 
-def build(config: dict[str, Any]) -> Job:
-    """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule."""
+def build(config: dict[str, Any], data_checked: bool = False) -> Job:
+    """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule.
+
+    The values of the data set are not looked at again where somebody has `data_checked`: the launcher, for its ranks.
+    """
     settings = read_settings(config)
     jax.config.update("jax_enable_x64", settings.x64)
     scheme = instantiate("scheme", config, Scheme)
     delay = build_delay(config)
-    objective = instantiate("objective", config, AbstractObjective)
-    dataset = _dataset(json.dumps(config["data"]), settings.x64)
-    objective.check(dataset)
+    objective, dataset = build_data(config, data_checked)
     block_bounds(len(dataset.train), scheme.code.blocks)
     l2 = 1 / len(dataset.train) if settings.l2 is None else settings.l2
     return Job(Problem(objective, dataset, l2), scheme, delay, settings)
 
 
+def build_data(config: dict[str, Any], data_checked: bool = False) -> tuple[AbstractObjective, Dataset]:
+    """The objective, and the data set with the targets that it needs. Raises ConfigError for a value that is not
+    allowed.
+    """
+    objective = instantiate("objective", config, AbstractObjective)
+    dataset = _dataset(json.dumps(config["data"]), config["x64"], data_checked)
+    made = objective.check(dataset)
+    return objective, dataset if made is None else made  # an objective that only checks may leave it as it is
+
+
 @lru_cache(maxsize=1)  # successive jobs mostly have the same
-def _dataset(data: str, x64: bool) -> Dataset:
+def _dataset(data: str, x64: bool, data_checked: bool) -> Dataset:
     del x64
-    return instantiate("data", {"data": json.loads(data)}, Dataset)
+    dataset = instantiate("data", {"data": json.loads(data)}, Dataset)
+    if not data_checked:
+        require_sound(dataset)
+    return dataset
 
 
 def build_delay(config: dict[str, Any]) -> AbstractDelay:
@@ -123,19 +138,25 @@ def make_optimizer(config: dict[str, Any]) -> Partial:
 
 
 def instantiate(group: str, config: dict[str, Any], kind: type = object) -> Any:
-    """The object of one config group. Raises ConfigError where its constructor does, or if it is of another kind."""
+    """The object of one config group.
+
+    Raises ConfigError for a `_target_` that cannot be imported, for settings that it does not take, for files that it
+    cannot read, where it raises ConfigError itself, and if it makes another kind of object. Any other error is a
+    programming error of the target's, and is raised as it is, with its traceback.
+    """
     settings = config[group]
     if not isinstance(settings, dict) or "_target_" not in settings:
-        raise ConfigError(f"{group}={settings}: must be a group of settings with a _target_")
+        raise ConfigError(f"{group}={shown(settings)}: must be a group of settings with a _target_")
+    require_callable(group, settings)
     try:
         made = hydra.utils.instantiate(settings, _convert_="all")
     except InstantiationException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
-        if isinstance(error.__cause__, TypeError | ImportError | AttributeError) or error.__cause__ is None:
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise ConfigError(f"{group}: cannot be built from its settings ({reason})") from error
-        raise
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.filename is not None:
+            raise ConfigError(f"{group}: {cause.filename}: {cause.strerror}") from cause
+        if cause is not None:
+            raise cause from None
+        raise ConfigError(f"{group}: cannot be built from its settings ({error})") from error
     if not isinstance(made, kind):
         raise ConfigError(f"{group}._target_={settings['_target_']}: makes no {kind.__name__}")
     return made

@@ -1,6 +1,7 @@
-"""`train resume=DIR|auto`: everything that a run needs to go on where its newest usable checkpoint has it."""
+"""`train resume=DIR|auto`: everything that a run needs to continue from its newest usable checkpoint."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,20 @@ from yaml import YAMLError
 
 from erasurehead_jax.cluster.checkpoint import FREE, fingerprint, newest
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.hydra_app import USER_ERRORS, refuse, remove_if_empty
+from erasurehead_jax.hydra_app import remove_if_empty, started_in
 from erasurehead_jax.job import Job, make_optimizer
+from erasurehead_jax.refusals import USER_ERRORS
 from erasurehead_jax.rundir.files import SUMMARY, replacing
 from erasurehead_jax.update import start
 
 Check = Callable[[DictConfig], tuple[dict[str, Any], Job]]
 AUTO = "auto"
+
+
+def run_dir_of(cfg: DictConfig) -> Path:
+    """The directory of the run: the one to continue, or Hydra's."""
+    named = cfg.resume is not None and cfg.resume != AUTO
+    return started_in() / Path(str(cfg.resume)).expanduser() if named else Path(HydraConfig.get().runtime.output_dir)
 
 
 def begun(run_dir: Path) -> bool:
@@ -29,24 +37,27 @@ def begun(run_dir: Path) -> bool:
 
 
 def is_done(cfg: DictConfig, run_dir: Path) -> bool:
-    """Has the run in this directory had all its rounds? Refuses one with other settings: one line, status 2."""
+    """Has the run in this directory had all its rounds? Raises ConfigError if it has other settings."""
     try:
         _require_same(_saved(run_dir)[0], cfg, run_dir)
         return json.loads((run_dir / SUMMARY).read_text())["rounds"] >= cfg.rounds
     except FileNotFoundError:
         return False
-    except (*USER_ERRORS, ValueError, KeyError, TypeError) as error:
-        refuse(error if isinstance(error, USER_ERRORS) else ConfigError(f"{run_dir / SUMMARY}: is damaged ({error})"))
+    except USER_ERRORS:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{run_dir / SUMMARY}: is damaged ({error})") from None
 
 
 def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, dict[str, str], Path | None]:
-    """The run directory, config, job, chosen config files and checkpoint (None: start over) of the run to go on with.
+    """The run directory, config, job, chosen config files and checkpoint (None: start over) of the run to continue.
 
     Says which checkpoints cannot be used. What the user can mend is one line and status 2.
     """
-    output_dir = Path(HydraConfig.get().runtime.output_dir)
-    remove_if_empty(output_dir)
-    run_dir = output_dir if cfg.resume == AUTO else Path(str(cfg.resume)).expanduser().absolute()
+    run_dir = run_dir_of(cfg)
+    remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+    if HydraConfig.get().job.chdir and run_dir.is_dir():
+        os.chdir(run_dir)
     try:
         saved, choices = _saved(run_dir)
         if cfg.resume == AUTO:  # the command line has all settings, and `is_done` has compared them
@@ -63,9 +74,7 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
         if snapshot and snapshot.progress.rounds > config["rounds"]:
             raise ConfigError(f"rounds={config['rounds']}: the run has had {snapshot.progress.rounds} rounds already")
     except KeyError as error:
-        refuse(ConfigError(f"{run_dir / '.hydra' / 'config.yaml'}: has no setting {error}"))
-    except USER_ERRORS as error:
-        refuse(error)
+        raise ConfigError(f"{run_dir / '.hydra' / 'config.yaml'}: has no setting {error}") from None
     for reason in refused:
         sys.stderr.write(f"not used: {reason}\n")
     with replacing(run_dir / ".hydra" / "config.yaml") as partial:

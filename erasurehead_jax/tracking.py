@@ -7,6 +7,7 @@ import json
 import logging
 import netrc
 import os
+import shutil
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +50,15 @@ class AbstractTracking(eqx.Module):
 
     @abstractmethod
     def report(self, run: Finished) -> None:
-        """Sends what the place has room for."""
+        """Sends what the place has room for; may raise."""
+
+
+def report(tracking: AbstractTracking, run: Finished) -> None:
+    """Reports the run. A failure, of a dashboard or a disk, costs a warning and not the run."""
+    try:
+        tracking.report(run)
+    except Exception as error:
+        log.warning("%s: the run was not reported (%s: %s)", type(tracking).__name__, type(error).__name__, error)
 
 
 class NoTracking(AbstractTracking):
@@ -68,7 +77,9 @@ class Csv(AbstractTracking):
         path = run.run_dir.parent / self.file
         numbers = {name: value for name, value in run.summary.items() if not isinstance(value, dict | list)}
         row = {"run": run.run_dir.name} | numbers | run.summary["final"]
-        with (path.parent / f".{self.file}.lock").open("w") as lock:
+        # Read-only will do to lock it, and it may be another user's.
+        opened = os.open(path.parent / f".{self.file}.lock", os.O_RDONLY | os.O_CREAT, 0o666)
+        with os.fdopen(opened) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a sweep may end together
             rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
             rows = [*(other for other in rows if other["run"] != row["run"]), row]
@@ -83,8 +94,8 @@ class Wandb(AbstractTracking):
     """Weights & Biases; offline (in the run directory, for `wandb sync`) unless the user is logged in.
 
     WANDB_MODE, WANDB_API_KEY and W&B's other variables mean what they always do. A resumed run goes on in the same W&B
-    run. A failure to report, or a missing `wandb` package (it is an extra), is logged and does not fail the run; the
-    network is waited for `timeout_s` at most.
+    run. Without the package `wandb`, which is an extra, a warning says how to get it. The network is waited for
+    `timeout_s` at most.
     """
 
     project: str = "erasurehead-jax"
@@ -100,12 +111,6 @@ class Wandb(AbstractTracking):
                 "run `pip install wandb`, or set tracking=csv or tracking=none"
             )
             return
-        try:
-            self._report(run)
-        except Exception as error:  # a dashboard that is down must not cost the run its results
-            log.warning("tracking=wandb: the run was not reported (%s: %s)", type(error).__name__, error)
-
-    def _report(self, run: Finished) -> None:
         folder = run.run_dir / "wandb"
         folder.mkdir(exist_ok=True)
         unset = [name for name in WANDB_FOLDERS if name not in os.environ]
@@ -113,12 +118,16 @@ class Wandb(AbstractTracking):
             os.environ.update(dict.fromkeys(unset, str(folder)))
             self._log_all(run, folder / "reported.json")
         finally:
+            for path in _temporary_folders():  # W&B does so at the end of Python, which a rank does not wait for
+                shutil.rmtree(path, ignore_errors=True)
             for name in unset:  # the next job of this process has a directory of its own
                 del os.environ[name]
 
     def _log_all(self, run: Finished, reported: Path) -> None:
         import wandb  # late: half a second to import
 
+        for path in _temporary_folders():  # an earlier job of this process has removed them
+            path.mkdir(mode=0o700, exist_ok=True)
         before = json.loads(reported.read_text()) if reported.exists() else {"id": None, "rounds": 0}  # it was resumed
         settings = wandb.Settings(
             console="off",
@@ -192,6 +201,15 @@ def _installed() -> bool:
     """Can wandb be imported? A folder of that name in the working directory, which W&B itself makes, does not count."""
     spec = importlib.util.find_spec("wandb")
     return spec is not None and spec.origin is not None
+
+
+def _temporary_folders() -> list[Path]:
+    """Those that W&B has made when it was imported, and uses in every run of the process."""
+    from wandb.sdk.artifacts.artifact import Artifact
+    from wandb.sdk.data_types import _private
+
+    made = (getattr(_private, "MEDIA_TMP", None), getattr(Artifact, "_TMP_DIR", None))
+    return [Path(each.name) for each in made if each is not None]
 
 
 def _logged_in() -> bool:

@@ -1,15 +1,22 @@
 """Train: one run, or with -m several. `python -m erasurehead_jax.train scheme=erasurehead data=amazon ...`"""
 
+import sys
+
+from erasurehead_jax.cluster.launch import forkserver
+
+if __name__ == "__main__":
+    forkserver.start_early(sys.argv[1:])  # beside the imports below, which take as long as the server's
+
+import contextlib
 import json
 import math
 import os
 import platform
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
-import hydra
 import jax
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -20,33 +27,37 @@ from erasurehead_jax.cluster.checkpoint import written
 from erasurehead_jax.cluster.launch.command import require_startable
 from erasurehead_jax.cluster.launch.watch import run_ranks
 from erasurehead_jax.cluster.protocol import Protocol
-from erasurehead_jax.errors import ConfigError, Status, Stopped
-from erasurehead_jax.hydra_app import CONFIG_DIR, checked, in_multirun, leave, refuse, run_command
+from erasurehead_jax.errors import Status
+from erasurehead_jax.hydra_app import checked, hydra_command, in_multirun, leave, run_command
 from erasurehead_jax.job import Job, JobSpec, build, instantiate, make_optimizer
-from erasurehead_jax.resume import AUTO, begun, is_done, resumed
-from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY
+from erasurehead_jax.refusals import override
+from erasurehead_jax.resume import AUTO, begun, is_done, resumed, run_dir_of
+from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY, owned
+from erasurehead_jax.rundir.life import Ending
 from erasurehead_jax.rundir.progress import RoundsBar, summary_table
 from erasurehead_jax.tracking import AbstractTracking
 
 
-@hydra.main(config_path=CONFIG_DIR, config_name="train", version_base="1.3")
+@hydra_command("train")
 def train(cfg: DictConfig) -> float | None:
-    """One run: check everything, start the ranks or the simulation, show how it goes, print the result.
+    """One run: check everything, start the ranks or the simulation, show the progress, print the result.
 
     Returns what a sweeper minimizes: the time to the target (seconds; inf if not reached), None without a target.
     """
-    going_on = cfg.resume is not None
-    if cfg.resume == AUTO:
-        here = Path(HydraConfig.get().runtime.output_dir)
-        going_on = begun(here)
-        if going_on and is_done(cfg, here):
-            Console().print(f"done already: {here}")
-            return _time_to_target(here)
-    if going_on:
-        run_dir, config, job, choices, checkpoint = resumed(cfg, check)
-    else:
+    if cfg.resume == AUTO and begun(here := run_dir_of(cfg)) and is_done(cfg, here):
+        Console().print(f"done already: {here}")
+        return _time_to_target(here)
+    if cfg.resume is None or (cfg.resume == AUTO and not begun(run_dir_of(cfg))):
         run_dir, (config, job) = checked(cfg, check)
-        choices, checkpoint = dict(HydraConfig.get().runtime.choices), None
+        with _owned(run_dir):
+            return _run(run_dir, config, job, dict(HydraConfig.get().runtime.choices), None)
+    with _owned(run_dir_of(cfg)):
+        return _run(*resumed(cfg, check))
+
+
+def _run(
+    run_dir: Path, config: dict[str, Any], job: Job, choices: dict[str, str], checkpoint: Path | None
+) -> float | None:
     spec = JobSpec(
         config=config,
         choices=choices,
@@ -56,28 +67,42 @@ def train(cfg: DictConfig) -> float | None:
         launcher=(platform.node(), os.getpid()),
         more=in_multirun(),
     )
-    try:
-        with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"]) as bar:
-            if config["backend"] == "simulate":
-                from erasurehead_jax.simulation.run import lead_simulated  # late: slow to import, and ranks are waiting
+    with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"]) as bar:
+        if config["backend"] == "simulate":
+            from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and ranks are waiting
 
-                keep_compiled()
-                lead_simulated(job, spec, bar.update)
-                status, told = Status.OK, ""
-            else:
-                status, told = run_ranks(spec, bar.update)
-    except (KeyboardInterrupt, Stopped):
-        _point_to_checkpoint(run_dir)
-        raise
-    except ConfigError as error:
-        refuse(error)
-    if (run_dir / SUMMARY).exists() and status != Status.FAILED:
+            forkserver.stop()
+            keep_compiled()
+            ending = run_simulated(job, spec, bar.update)
+        else:
+            ending = run_ranks(spec, bar.update)
+    if (run_dir / SUMMARY).exists() and ending.status not in (Status.FAILED, Status.STORAGE):
         Console().print(summary_table(json.loads((run_dir / SUMMARY).read_text()), run_dir))
-    if status:
-        sys.stderr.write(f"{told}\n")
-        _point_to_checkpoint(run_dir)
-        (sys.exit if status == Status.TERMINATED else leave)(status)  # then the rest of a multirun is not wanted either
+    if ending.status:
+        _end(run_dir, ending)
     return _time_to_target(run_dir)
+
+
+def _end(run_dir: Path, ending: Ending) -> NoReturn:
+    """Says why the run ended early and how it can be continued, and leaves with its status."""
+    sys.stderr.write(f"{ending.message}{continue_hint(run_dir)}\n")
+    stops_all = ending.status in (Status.TERMINATED, Status.INTERRUPTED)  # the rest of a multirun is not wanted either
+    if stops_all:
+        sys.exit(ending.status)
+    leave(ending.status, ending.message)
+
+
+def continue_hint(run_dir: Path) -> str:
+    """What follows a message about a run that ended early: how to continue it, if it has a checkpoint."""
+    checkpoints = written(run_dir / CHECKPOINT)
+    return f"; continue from {checkpoints[0].name} with {override('resume', run_dir)}" if checkpoints else ""
+
+
+@contextlib.contextmanager
+def _owned(run_dir: Path) -> Iterator[None]:
+    """Nobody else trains in the run directory meanwhile. Raises ConfigError if somebody does."""
+    with owned(run_dir) if begun(run_dir) else contextlib.nullcontext():
+        yield
 
 
 def _time_to_target(run_dir: Path) -> float | None:
@@ -85,12 +110,6 @@ def _time_to_target(run_dir: Path) -> float | None:
     if summary["target"] is None:
         return None
     return math.inf if summary["time_to_target_s"] is None else summary["time_to_target_s"]
-
-
-def _point_to_checkpoint(run_dir: Path) -> None:
-    checkpoints = written(run_dir / CHECKPOINT)
-    if checkpoints:
-        sys.stderr.write(f"checkpoint {checkpoints[0].name}: go on with resume={run_dir}\n")
 
 
 def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
@@ -104,7 +123,7 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
     job = build(config)
     make_optimizer(config)
     instantiate("tracking", config, AbstractTracking)
-    job.problem.start(job.settings.seed)
+    _ = job.problem.parameters  # the objective can be initialised
     if config["backend"] == "mpi":
         require_startable(config)
         Protocol(job.scheme, job.settings.late, job.settings.cluster.on_loss)

@@ -4,10 +4,10 @@ n blocks of the training rows, k workers, c load (blocks a worker holds), M mess
 d parameters, m rows. Times are seconds (`_s`), sizes bytes (`_bytes`).
 """
 
-from enum import StrEnum
-
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from erasurehead_jax.settings.policies import Late as Late, OnLoss as OnLoss
 
 AnyArray = Array | np.ndarray
 
@@ -21,19 +21,3 @@ Seconds = Float[AnyArray, " M"]
 Number = float | int | np.number | Float[AnyArray, ""] | Int[AnyArray, ""]  # one number, maybe traced
 Key = PRNGKeyArray
 Verdict = Bool[AnyArray, ""] | bool | np.bool_
-
-
-class Late(StrEnum):
-    """What happens to work that missed its round."""
-
-    CANCEL = "cancel"  # abandoned at the next opportunity
-    SKIP = "skip"  # finished; then the newest model is taken
-    QUEUE = "queue"  # every model is worked through in order; in the simulator only
-    WAIT = "wait"  # the master drains every worker before the next round, as the published code does
-
-
-class OnLoss(StrEnum):
-    """What the master does when lost workers leave a stopping rule that can no longer hold."""
-
-    STOP = "stop"
-    APPROXIMATE = "approximate"

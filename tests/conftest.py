@@ -14,12 +14,6 @@ def pytest_report_header() -> str:
     return f"jax {jax.__version__} on {jax.default_backend()}, x64"
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those with MPI ranks still take turns: each wants the whole machine.
-
-    The others stay together by module, so that what its tests share is made once.
-    """
-    for item in items:
-        together = "mpi" if item.get_closest_marker("mpi") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(together))
+    """Modules that start MPI ranks take longest and come first, so that test processes side by side end together."""
+    items.sort(key=lambda item: item.get_closest_marker("mpi") is None)

@@ -147,17 +147,15 @@ class Live:
 
 
 def ranks_of(run_dir: Path) -> dict[int, int]:
-    """Rank -> process id, of the ranks that have this run directory on their command line."""
+    """Rank -> process id, of the ranks whose titles, as `ps` shows them, name this run directory."""
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                line, env = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
-            except OSError:
+                title = (folder / "cmdline").read_text().rstrip("\0")
+            except (OSError, UnicodeDecodeError):
                 continue
-            is_rank = line.split(b"\0")[1:3] == [b"-m", b"erasurehead_jax.cluster.rank"]
-            rank = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", env)
-            if is_rank and rank and f'"{run_dir}"'.encode() in line:
+            if rank := re.fullmatch(rf"erasurehead-jax rank (\d+) of \d+: {re.escape(str(run_dir))}", title):
                 found[int(rank[1])] = int(folder.name)
     return found
 

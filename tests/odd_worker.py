@@ -5,11 +5,11 @@ import signal
 import time
 
 import numpy as np
-from mpi4py import MPI
 
-from erasurehead_jax.cluster.transport import Answer, MasterEnd
-from erasurehead_jax.cluster.transport.wire import ANSWER, HELLO, Packet
+from erasurehead_jax.cluster.transport import Answer, MasterEnd, start
+from erasurehead_jax.cluster.transport.wire import MPI, Packet, Tag
 
+start()
 comm, rank = MPI.COMM_WORLD, MPI.COMM_WORLD.Get_rank()
 dtype = np.dtype(float)
 if rank == 0:
@@ -22,16 +22,16 @@ if rank == 0:
             if isinstance(event, Answer):
                 end.release(event.message)
 elif rank == 1:
-    comm.Send(np.arange(4), 0, HELLO)
+    comm.Send(np.arange(4), 0, Tag.HELLO)
     for length, round_ in ((4, -1), (3, 0), (9, 0), (4, 7)):  # good, too short, too long, from the future
         packet = Packet(length, dtype)
         packet.label(round_)
-        comm.Ssend(packet.bytes, 0, ANSWER)
+        comm.Ssend(packet.bytes, 0, Tag.ANSWER)
         time.sleep(0.2)
     comm.Ssend(np.empty(0), 2, 99)  # your turn
     time.sleep(2)
 else:
-    comm.Send(np.arange(4), 0, HELLO)
+    comm.Send(np.arange(4), 0, Tag.HELLO)
     comm.Recv(np.empty(0), 1, 99)
     os.kill(os.getpid(), signal.SIGKILL)
 os._exit(0)  # without the dead, MPI_Finalize would need Shrink

@@ -1,9 +1,23 @@
 """Bad input: one line that names the field, the value and the rule; status 2; nothing left behind."""
 
+import runpy
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
-from harness import Finished, train, train_many
+from harness import LIMIT_S, Finished, command, environment, train, train_many
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings, strategies as st
+from omegaconf import OmegaConf
+
+from erasurehead_jax import hydra_app
+from erasurehead_jax.refusals import override
+from erasurehead_jax.settings.schema import known_keys
+from erasurehead_jax.train import continue_hint
 
 BAD = {
     "load=4": "load=4: must divide blocks=30",
@@ -29,47 +43,63 @@ BAD = {
     "optimizer.step_size=0": "optimizer.step_size=0: must be a finite number, above 0",
     "optimizer.decay=1.5": "optimizer.decay=1.5: must be a finite number, above 0 and at most 1",
     "optimizer=newton": "optimizer=newton: unknown; choose one of agd, gd, nesterov",
-    "optimizer._target_=optax.nothing": "optimizer: cannot be built from its settings",
+    "optimizer._target_=optax.nothing": "optimizer._target_=optax.nothing: optax has no 'nothing'; ",
     "scheme.decode.rescale=twice": "rescale=twice: must be none, expected or covered",
-    "data.task=regression": "objective=logistic: needs targets -1 and +1",
+    "data.task=regression": "is no class; logistic needs targets -1 and +1, or 0 and 1, or two names",
     "data.rows=1": "data.rows=1: must be a whole number, at least 5",
     "cluster.chunk_rows=0": "cluster.chunk_rows=0: must be a whole number, at least 1",
     "cluster.program=no-such-mpirun": "cluster.program=no-such-mpirun: not found in",
-    "cluster.on_loss=hope": "cluster.on_loss=hope: must be one of stop, approximate",
+    "cluster.on_loss=hope": "cluster.on_loss=hope: must be stop or approximate",
     "cluster.heartbeat_s=0": "cluster.heartbeat_s=0: must be a finite number, above 0",
     "cluster.heartbeat_s=soon": "cluster.heartbeat_s=soon: must be a finite number, above 0",
     "cluster.shutdown_s=-1": "cluster.shutdown_s=-1: must be a finite number, above 0",
-    "cluster.startup_s=null": "cluster.startup_s=None: must be a finite number, above 0",
+    "cluster.startup_s=null": "cluster.startup_s=null: must be a finite number, above 0",
     "checkpoint.every=0": "checkpoint.every=0: must be a whole number, at least 1",
     "checkpoint.keep=some": "checkpoint.keep=some: must be a whole number, at least 1",
-    "checkpoint=null": "checkpoint=None: must be",
+    "checkpoint=null": "checkpoint=null: must be a group of settings",
     "resume=no-such-folder": "no-such-folder: not a run directory",
     "workers=[1,2]": "workers=[1, 2]: must be a whole number, at least 1",
-    "workers=null": "workers=None: must be a whole number, at least 1",
+    "workers=null": "workers=null: must be a whole number, at least 1",
     "load={a:1}": "load={'a': 1}: must be a whole number, at least 1",
-    "delay=exponential delay.mean_s=null": "delay.mean_s=None: must be a finite number, 0 or more",
+    "delay=exponential delay.mean_s=null": "delay.mean_s=null: must be a finite number, 0 or more",
     "delay=exponential delay.mean_s=[1]": "delay.mean_s=[1]: must be a finite number, 0 or more",
     "delay=slow_workers delay.slow=31": "delay.slow=31: must be a whole number between 0 and workers=30",
-    "delay=trace delay.path=nowhere.npz": "delay.path=nowhere.npz: cannot be read as a .npz recording",
-    "delay=trace": "needs a value",
+    "delay=trace delay.path=nowhere.npz": "nowhere.npz: cannot be read as a recording",
+    "delay=trace": "delay.path=???: needs a value",
     "l2=nan": "l2=nan: must be a finite number, 0 or more",
-    "late=null": "late=None: must be one of cancel, skip, wait",
+    "late=null": "late=null: must be one of cancel, skip, wait",
     "backend=quantum": "backend=quantum: must be mpi or simulate",
     "backend=simulate late=never": "late=never: must be one of",
-    "optimizer=null": "optimizer",
-    "tracking=null": "tracking",
+    "optimizer=null": "optimizer=null",
+    "tracking=null": "tracking=null",
     "tracking=wandb tracking.timeout_s=never": "tracking.timeout_s=never: must be a finite number, above 0",
     "target=soon": "target=soon: must be a finite number, 0 or more",
     "delay=trace delay.path=nowhere.npz delay.scale=0": "delay.scale=0: must be a finite number, above 0",
-    "scheme=null": "scheme",
-    "data=null": "data",
-    "delay=null": "delay",
-    "scheme.code._target_=erasurehead_jax.codes.Nothing": "scheme",
-    "delay._target_=builtins.dict": "delay",
-    "cluster.program=null": "cluster.program=None",
+    "scheme=null": "scheme=null",
+    "data=null": "data=null",
+    "delay=null": "delay=null",
+    "scheme.code._target_=erasurehead_jax.codes.FractionalRepetitio": "did you mean FractionalRepetition?",
+    "scheme.code._target_=nowhere.Code": "there is no module 'nowhere' here or on the PYTHONPATH",
+    "delay._target_=builtins.dict": "delay._target_=builtins.dict: makes no AbstractDelay",
+    "cluster.program=null": "cluster.program=null: must be the name of a program",
     "workers=4294967296 blocks=4294967296": "workers=4294967296: must be below 2^32",
-    "rouns=3": "Could not override 'rouns'",
-    "workers": "workers",
+    "rouns=3": "rouns=3: unknown setting; did you mean rounds?",
+    "+batch_size=100": "batch_size=100: unknown setting; --help lists those there are",
+    "+early_stopping=true": "early_stopping=true: unknown setting; --help lists those there are",
+    "+wait_fro=3": "wait_fro=3: unknown setting; did you mean wait_for?",
+    "+cluster.heart_beat_s=3": "cluster.heart_beat_s=3: unknown setting; did you mean heartbeat_s?",
+    "checkpoint.evry=3": "checkpoint.evry=3: unknown setting; did you mean every?",
+    "+checkpoint.each=3": "checkpoint.each=3: unknown setting; choose one of every, keep",
+    "delay=exponential delay.mean=3": "delay.mean=3: unknown setting; did you mean mean_s?",
+    "delay=exponential +delay.means_s=3": "delay.means_s=3: unknown setting; did you mean mean_s?",
+    "+delay.mean_s=3": "delay.mean_s=3: unknown setting; erasurehead_jax.delays.NoDelay takes none",
+    "+scheme.code.lod=3": "scheme.code.lod=3: unknown setting; did you mean load?",
+    "~workers": "workers: is missing; the config must have it",
+    "~cluster.lost_s": "cluster.lost_s: is missing; the config must have it",
+    "~data": "data: is missing",
+    "~delay._target_": "must be a group of settings with a _target_",
+    "delay=trace delay.path=ö=(.npz": "quote the value: 'delay.path=\"ö=(.npz\"'",
+    "workers": "workers: has no value; write workers=VALUE",
 }
 
 
@@ -93,6 +123,184 @@ def test_refusals(overrides: str, refusals: dict[str, Finished]):
     run = refusals[overrides]
     assert BAD[overrides] in refused(run)
     assert list(run.run_dir.parent.iterdir()) == []
+
+
+YAML = {
+    "tab": "workers:\n\t- 4\n",
+    "bracket": "workers: 4\ndata: [1, 2\n",
+    "twice": "workers: 4\nworkers: 5\n",
+    "unknown": "# @package _global_\nworkrs: 4\n",
+}
+NAMED = {
+    "tab": "experiment/mine.yaml, line 2: is not valid YAML",
+    "bracket": "experiment/mine.yaml, line 3: is not valid YAML",
+    "twice": "experiment/mine.yaml, line 2: is not valid YAML (found duplicate key workers)",
+    "unknown": "workrs=4: unknown setting; did you mean workers?",
+}
+
+
+def test_a_mistake_in_a_yaml_file_is_one_line(tmp_path: Path):
+    cases = []
+    for name, content in YAML.items():
+        (tmp_path / name / "conf" / "experiment").mkdir(parents=True)
+        (tmp_path / name / "conf" / "experiment" / "mine.yaml").write_text(content)
+        cases.append((tmp_path / name, ["--config-dir", "conf", "experiment=mine"]))
+    for name, run in zip(YAML, train_many(cases), strict=True):
+        assert NAMED[name] in refused(run)
+        assert not run.run_dir.exists()
+
+
+def test_errors_of_a_users_function(tmp_path: Path):
+    """A file that is missing is one line with its path; a programming error keeps all of its traceback."""
+    new = "data={_target_:user_code."
+    missing, bug, wrong = train_many(
+        [
+            (tmp_path, ["~data", "+objective=least_squares", f"+{new}from_file,path:nowhere.csv}}"]),
+            (tmp_path, ["~data", "+objective=least_squares", f"+{new}with_a_bug}}"]),
+            (tmp_path, ["~data", "+objective=least_squares", f"+{new}from_file}}"]),
+        ]
+    )
+    assert refused(missing) == f"error: data: {tmp_path / 'nowhere.csv'}: No such file or directory"
+    assert refused(wrong) == "error: data.path: needs a value; user_code.from_file has no default for it"
+    assert bug.status == 1 and bug.err.rstrip().endswith("KeyError: 'a bug of the user'")
+    assert "user_code.py" in bug.err and "Error executing job" not in bug.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_simulation_that_diverges_is_one_line(tmp_path: Path):
+    """Hydra's “Error executing job with overrides” does not come before it."""
+    small = ["backend=simulate", "data.rows=103", "data.fields=2", "workers=4", "load=2", "wait_for=2", "tracking=none"]
+    (run,) = train_many([(tmp_path, [*small, "rounds=3", "optimizer.step_size=1e30", "objective=least_squares"])])
+    assert run.status == 5
+    assert [line for line in run.err.splitlines() if "Error executing" in line or "stopped" in line] == [
+        line for line in run.err.splitlines() if line.startswith("stopped: ")
+    ]
+
+
+def test_help_lists_every_key(tmp_path: Path):
+    (help_,) = train_many([(tmp_path, ["--help"])])
+    assert help_.status == 0 and help_.err == ""
+    words = {line.split()[0] for line in help_.out.splitlines() if line.startswith("  ")}
+    assert {*known_keys("train")} - {"cluster", "checkpoint"} <= words and "cluster.lost_s" in words
+    assert "scheme: egc, egc_cyclic, erasurehead" in help_.out
+
+
+def test_the_package_lists_its_commands(capsys: pytest.CaptureFixture[str]):
+    runpy.run_module("erasurehead_jax", run_name="__main__")
+    told = capsys.readouterr().out
+    assert all(f"erasurehead_jax.{name} " in told for name in ("train", "whatif", "report", "reproduce"))
+
+
+@pytest.mark.parametrize(
+    ("env", "printed"),
+    [
+        ({"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "0"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}, False),
+        ({"PMI_SIZE": "2", "PMI_RANK": "0"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "PMIX_RANK": "1"}, False),
+    ],
+)
+def test_several_copies_of_the_command(env: dict[str, str], printed: bool, monkeypatch, capsys):
+    """The first says what is wrong; all end with status 2, before anything is done."""
+    monkeypatch.setattr(hydra_app, "FIRST_RANK_S", 0.0)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as left:
+        hydra_app.run_command(lambda: pytest.fail("it was run"))
+    assert left.value.code == 2
+    assert ("it starts its ranks itself" in capsys.readouterr().err) is printed
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "PMIX_RANK": "0"},  # submitit, under srun
+        {"SLURM_NTASKS": "31", "SLURM_PROCID": "0"},  # a job script
+        {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
+    ],
+)
+def test_a_command_that_runs_once_is_run(env: dict[str, str], monkeypatch):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    done = []
+    with pytest.raises(SystemExit) as left:
+        hydra_app.run_command(lambda: done.append(True))
+    assert left.value.code == 0 and done
+
+
+@pytest.mark.mpi
+def test_mpirun_of_the_command(tmp_path: Path):
+    line = [Path(sys.executable).parent / "mpirun", "-n", "3", "--map-by", ":OVERSUBSCRIBE", *command("rounds=1")]
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    done = subprocess.run(line, cwd=tmp_path, env=environment(**root), capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 2
+    assert done.stderr.count("error: mpirun or srun has started this command 3 times") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=200)
+@given(st.text(st.characters(exclude_characters="\0$", exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_an_override_can_be_pasted(path: str):
+    """Through the shell and through Hydra's grammar, whatever is in it."""
+    (word,) = shlex.split(override("resume", path))
+    assert str(OverridesParser.create().parse_override(word).value()) == path
+
+
+def test_the_hint_to_resume_can_be_pasted(tmp_path: Path):
+    (folder := tmp_path / "a b=ü,1" / "checkpoint").mkdir(parents=True)
+    (folder / "round-0000000003.npz").touch()
+    word = shlex.split(continue_hint(folder.parent))[-1]
+    assert OverridesParser.create().parse_override(word).value() == str(folder.parent)
+
+
+def test_relative_paths_count_from_where_the_command_was_started(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SOMEWHERE", "sub")
+    groups = {
+        "data": {"path": "a.csv", "rows_path": "${oc.env:SOMEWHERE}/b", "path_length": 3, "parts": [{"path": "c"}]},
+        "delay": {"path": "/absolute", "other": {"path": "s3://bucket/x"}, "file": "kept", "more_path": "???"},
+    }
+    cfg = OmegaConf.create(groups)
+    hydra_app._make_paths_absolute(cfg, tmp_path)
+    assert cfg.data.path == str(tmp_path / "a.csv") and cfg.data.rows_path == str(tmp_path / "sub" / "b")
+    assert cfg.data.parts[0].path == str(tmp_path / "c") and cfg.data.path_length == 3
+    assert cfg.delay.path == "/absolute" and cfg.delay.other.path == "s3://bucket/x" and cfg.delay.file == "kept"
+
+
+USER_DATA = """
+from erasurehead_jax.data import synthetic
+def make(**sizes):
+    return synthetic(rows=103, fields=2, categories=5)
+"""
+
+
+@pytest.mark.mpi
+def test_modules_and_files_of_the_working_directory(tmp_path: Path):
+    """By the installed command, from another directory than the run's, and resumed from elsewhere."""
+    (tmp_path / "mine.py").write_text(USER_DATA)
+    np.savez(tmp_path / "t.npz", times_s=np.zeros((9, 4)))
+    program = str(Path(sys.executable).parent / "erasurehead-train")
+    small = ["workers=4", "load=2", "wait_for=2", "rounds=3", "tracking=none"]
+    given = [
+        *small,
+        "~data",
+        "+objective=logistic",
+        "+data={_target_:mine.make}",
+        "delay=trace",
+        "delay.path=t.npz",
+        "hydra.job.chdir=true",
+    ]
+    env = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
+    done = run_in(tmp_path, [program, *given, "hydra.run.dir=a run"], env)
+    assert done.returncode == 0, done.stderr
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    again = [*command("rounds=5"), *shlex.split(override("resume", tmp_path / "a run"))]
+    done = run_in(elsewhere, again, env | {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(tmp_path / "a run" / "history.csv")) == 5
+
+
+def run_in(folder: Path, line: list[str], env: dict[str, str]) -> subprocess.CompletedProcess:
+    return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=LIMIT_S)
 
 
 def test_refusals_of_the_real_command(tmp_path: Path):

@@ -6,13 +6,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from harness import train_many
+from hypothesis import given, strategies as st
+from user_code import with_targets
 
 from erasurehead_jax.caches import cache_dir
-from erasurehead_jax.data import Dense, Rows, amazon, covertype, kc_housing, raw, synthetic
+from erasurehead_jax.data import (
+    Dataset,
+    Dense,
+    OneHot,
+    Rows,
+    amazon,
+    covertype,
+    kc_housing,
+    raw,
+    require_sound,
+    synthetic,
+)
 from erasurehead_jax.data.amazon import FILE as AMAZON
 from erasurehead_jax.data.kc_housing import FILE as KC_HOUSING
 from erasurehead_jax.data.prepared import one_hot_dataset
 from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.job import build_data
+from erasurehead_jax.objectives import LeastSquares, Logistic
 
 RAW = Path(os.environ.get("ERASUREHEAD_DATA", ""))
 needs_raw = pytest.mark.skipif(
@@ -123,3 +139,121 @@ def test_sorted_synthetic_data_has_the_same_rows(dense: bool, task):
     in_order = lambda rows: sorted(map(tuple, table(rows)))
     assert in_order(by_first.train) == in_order(plain.train)
     np.testing.assert_array_equal(table(by_first.test), table(plain.test))
+
+
+def test_data_that_is_not_a_number_is_refused_by_both_backends(tmp_path: Path):
+    """Of version 0.1's backends, one dropped the block in every round and the other blamed the step size."""
+    bad = ["~data", "+data={_target_:user_code.with_a_nan,row:17,column:2}", "+objective=logistic", "workers=4"]
+    runs = train_many([(tmp_path, [*bad, "load=2", "wait_for=2", f"backend={each}"]) for each in ("mpi", "simulate")])
+    for run in runs:
+        assert run.status == 2
+        assert run.err == "error: data=mine: training row 17, column 2: nan must be a finite number\n"
+        assert not run.run_dir.exists()
+
+
+@given(
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 5),
+    at=st.tuples(st.integers(0, 99), st.integers(0, 99)),
+    bad=st.sampled_from([np.nan, np.inf, -np.inf]),
+    part=st.sampled_from(["training", "test"]),
+)
+def test_the_cell_that_is_not_finite_is_named(rows: int, columns: int, at: tuple[int, int], bad: float, part: str):
+    matrix, target = np.zeros((rows, columns)), np.ones(rows)
+    good = Rows(Dense(matrix), target)
+    row, column = at[0] % rows, at[1] % columns
+    spoiled = matrix.copy()
+    spoiled[row, column] = bad
+    wrong = Rows(Dense(spoiled), target)
+    require_sound(Dataset("mine", good, good))
+    with pytest.raises(ConfigError) as refused:
+        require_sound(Dataset("mine", *((wrong, good) if part == "training" else (good, wrong))))
+    assert str(refused.value) == f"data=mine: {part} row {row}, column {column}: {bad} must be a finite number"
+
+
+def test_a_large_sum_is_finite_cell_by_cell():
+    rows = Rows(Dense(np.full((3, 2), 1e308)), np.ones(3))
+    require_sound(Dataset("mine", rows, rows))
+
+
+def dense(rows: int, columns: int = 2, targets: int | None = None) -> Rows:
+    return Rows(Dense(np.zeros((rows, columns))), np.ones(rows if targets is None else targets))
+
+
+def index(*fields: list[int], columns: int = 5) -> Rows:
+    return Rows(OneHot(np.array(fields, np.int32), columns), np.ones(len(fields[0])))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "why"),
+    [
+        (dense(3), dense(2, columns=3), "2 columns for training, but 3 for testing"),
+        (dense(3, targets=2), dense(2), "3 training rows, but targets of shape (2,); must be one a row"),
+        (dense(3), dense(2, targets=3), "2 test rows, but targets of shape (3,); must be one a row"),
+        (dense(0), dense(2), "has no training rows; give at least one"),
+        (dense(3), dense(0), "has no test rows; give at least one"),
+        (index([0, 1], [2, 5]), index([0], [2]), "training row 1, field 1: 5 must be a column, from 0 to 4"),
+        (index([0, 1], [2, 3]), index([-1], [2]), "test row 0, field 0: -1 must be a column, from 0 to 4"),
+        (
+            Rows(Dense(np.zeros((2, 1))), np.array([1.0, np.nan])),
+            dense(1, 1),
+            "training row 1, target: nan must be a finite number",
+        ),
+    ],
+)
+def test_unsound_data_is_refused(train: Rows, test: Rows, why: str):
+    with pytest.raises(ConfigError) as refused:
+        require_sound(Dataset("mine", train, test))
+    assert str(refused.value) == f"data=mine: {why}"
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1, 1), (0, 1), (-1.0, 1.0), (0.0, 1.0), (False, True), ("no", "yes"), ("a", "b")]
+)
+def test_two_classes_become_signs(low, high):
+    signs = np.array([1.0, -1.0, -1.0, 1.0, -1.0])
+    dataset = with_targets(np.where(signs > 0, high, low))
+    made = Logistic().check(dataset)
+    np.testing.assert_array_equal(np.concatenate([made.train.target, made.test.target]), signs)
+    assert made.train.features is dataset.train.features
+
+
+@pytest.mark.parametrize(
+    ("targets", "why"),
+    [
+        ([1, 0, 2, 0, 1], "training row 2, target: 2 is no class"),
+        ([1, -1, 0, 1, 1], "training row 2, target: 0 is no class"),
+        ([1, 0, 1, 0, 0.5], "test row 0, target: 0.5 is no class"),
+        (["a", "b", "c", "a", "b"], r"targets name 3 classes \(a, b, c\); logistic needs two"),
+        (["a"] * 5, r"targets name 1 classes \(a\); logistic needs two"),
+    ],
+)
+def test_other_targets_are_refused(targets: list, why: str):
+    with pytest.raises(ConfigError, match=f"^data=mine: {why}"):
+        Logistic().check(with_targets(np.array(targets)))
+
+
+def test_least_squares_needs_numbers():
+    with pytest.raises(ConfigError, match=r"^data=mine: training row 0, target: .*'a'.* must be a number"):
+        LeastSquares().check(with_targets(np.array(["a", "b", "a", "b", "a"])))
+
+
+def test_a_job_is_built_with_signs():
+    job = {
+        "data": {"_target_": "user_code.two_classes"},
+        "objective": {"_target_": "erasurehead_jax.objectives.Logistic"},
+    }
+    low, signs = (build_data(job | {"x64": True, "data": job["data"] | {"low": low}})[1] for low in (0.0, -1.0))
+    np.testing.assert_array_equal(low.train.target, signs.train.target)
+    np.testing.assert_array_equal(low.test.target, signs.test.target)
+    assert set(np.unique(low.train.target)) == {-1.0, 1.0}
+
+
+@needs_raw
+def test_damaged_prepared_data_is_named(cache: Path):
+    kc_housing()
+    (prepared,) = (cache / "prepared").iterdir()
+    index = prepared / "train_index.npy"
+    index.write_bytes(index.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match=rf"^data=kc_housing: {prepared} is damaged \(.*\); remove it"):
+        kc_housing()

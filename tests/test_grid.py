@@ -140,7 +140,7 @@ BAD = {
     "grid.wait_for=[2.5]": "grid point scheme=uncoded wait_for=2.5: wait_for=2.5: must be a whole number",
     "grid.wait_for=[3] grid.workers=[6,2] load=1": "wait_for=3 workers=2: wait_for=3: must lie between 1 and workers=2",
     "grid.load=[2,4]": "grid point scheme=erasurehead load=4: load=4: must divide blocks=6",
-    "grid.load=[null]": "grid point scheme=uncoded load=None: load=None: must be a whole number",
+    "grid.load=[null]": "grid point scheme=uncoded load=None: load=null: must be a whole number",
     "grid.mean_s=[1,-1]": "grid point scheme=uncoded mean_s=-1: delay.mean_s=-1: must be a finite number, 0 or more",
     "grid.mean_s=[nan]": "grid point scheme=uncoded mean_s=nan: delay.mean_s=nan: must be a finite number, 0 or more",
     "grid.step_size=[0]": "step_size=0: optimizer.step_size=0: must be a finite number, above 0",
@@ -149,7 +149,7 @@ BAD = {
     "grid.late=[cancel,later]": "scheme=uncoded late=later: late=later: must be one of cancel, skip, queue, wait",
     "delay=slow_workers +grid.slow=[1,7]": "scheme=uncoded slow=7: delay.slow=7: must be a whole number between 0 and",
     "delay=trace delay.path=missing.npz": "grid point scheme=uncoded: delay.path=missing.npz: cannot be read",
-    "+delay.pace=1": "grid point scheme=uncoded: delay: cannot be built from its settings",
+    "+delay.pace=1": "grid point scheme=uncoded: delay.pace=1: unknown setting; choose one of mean_s",
     # settings of the whole command, and groups that are no axis
     "+grid.rounds=[5,10]": "grid.rounds",
     "+grid.seeds=[2,4]": "grid.seeds",

@@ -230,7 +230,7 @@ class NeverBuries(Protocol):
 
     def lost(self, worker, t):
         self.losses.append((worker, 0))
-        return self._decide(t)
+        return self._decide("lost", [worker], t)
 
 
 class StepsTwice(Protocol):
@@ -248,7 +248,7 @@ class CannotCount(Protocol):
     def faulty(self, message, t):
         self.faulty_answers[message] += 1
         self._answered[message] = True
-        return self._decide(t)
+        return self._decide("faulty", [message], t)
 
 
 class Hasty(Protocol):

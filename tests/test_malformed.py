@@ -50,6 +50,7 @@ TRACES = {
     "too few workers": npz(times_s=np.ones((200, 3))),
     "too few rounds": npz(times_s=np.ones((3, 30))),
 }
+NO_ARRAYS = ("text", "pickle", "pickle inside")
 DATA = {
     "kc_house_data.csv": b"",
     "kc_house_data.csv.gz": gzip.compress(b"id,price\n1,2\n" * 1000)[:-30],
@@ -74,9 +75,42 @@ def test_traces(tmp_path: Path):
         (folder := tmp_path / name).mkdir()
         (folder / "trace.npz").write_bytes(content)
         cases.append((folder, ["delay=trace", "delay.path=trace.npz"]))
-    for run in train_many(cases):
-        refused(run, "delay.path=trace.npz: ")
+    for name, run in zip(TRACES, train_many(cases), strict=True):
+        refused(run, f"delay.path={run.run_dir.parent / 'trace.npz'}: ")
+        assert "unsafe" not in run.err
+        assert ("it holds no arrays of numbers; save them as np.savez" in run.err) is (name in NO_ARRAYS)
         assert [path.name for path in run.run_dir.parent.iterdir()] == ["trace.npz"]
+
+
+def test_a_trace_may_be_a_plain_array(tmp_path: Path):
+    times_s = np.random.default_rng(0).exponential(size=(7, 3)).astype(np.float32)
+    np.save(tmp_path / "times.npy", times_s)
+    np.savez(tmp_path / "times.npz", times_s=times_s)
+    plain, named = (Trace(str(tmp_path / f"times.{ending}")) for ending in ("npy", "npz"))
+    np.testing.assert_array_equal(plain.times_s, times_s)
+    np.testing.assert_array_equal(plain.times_s, named.times_s)
+
+
+@pytest.mark.parametrize("objects", ["npy", "npz"])
+def test_a_trace_of_objects_is_refused_and_never_unpickled(tmp_path: Path, objects: str):
+    (tmp_path / "here").mkdir()
+    array = np.empty(1, object)
+    array[0] = _MakesAFolder(str(tmp_path / "here" / "made"))
+    save = {"npy": lambda path: np.save(path, array), "npz": lambda path: np.savez(path, times_s=array)}[objects]
+    save(path := tmp_path / f"times.{objects}")
+    with pytest.raises(ConfigError, match=r"it holds no arrays of numbers; save them"):
+        Trace(str(path))
+    assert not list((tmp_path / "here").iterdir())
+
+
+class _MakesAFolder:
+    """When it is unpickled."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.mkdir, (Path(self.path),)
 
 
 @pytest.mark.parametrize("name", DATA)

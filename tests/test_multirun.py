@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from harness import LIMIT_S, SMALL, TESTS, Finished, command, environment, ranks_of, train
 
-from erasurehead_jax.cluster.rank import CONNECTED
+from erasurehead_jax.cluster.signals import CONNECTED
 
 pytestmark = pytest.mark.mpi
 CERTAIN = (*SMALL, "delay._target_=harness.Spaced", "checkpoint.every=3")  # the order of arrival is beyond doubt

@@ -51,7 +51,7 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests with ranks come first, those of other modules between
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel and what it requires, and no extra: links to what is installed here."""
     folder = tmp_path_factory.mktemp("bare")

@@ -180,6 +180,23 @@ def test_clock_rules_name_their_instant():
     assert isinstance(protocol.tick(6.0), Update)
 
 
+@given(began_s=st.floats(0, 1e6), seconds=st.floats(0, 1e3))
+def test_a_tick_at_its_instant_decides(began_s: float, seconds: float):
+    """However began_s + seconds and t - began_s are rounded."""
+    protocol = Protocol(Scheme(Uncoded(3, 3), Deadline(seconds), ByCode()), "cancel")
+    decision = protocol.begin(began_s)
+    if isinstance(decision, Wait):
+        assert np.isfinite(decision.until_s)
+        decision = protocol.tick(decision.until_s)
+    assert isinstance(decision, Update)
+
+
+def test_a_deadline_of_a_tenth_of_a_second():
+    protocol = Protocol(Scheme(Uncoded(3, 3), Deadline(0.1), ByCode()), "cancel")
+    assert protocol.begin(0.8) == Wait(0.9)
+    assert isinstance(protocol.tick(0.9), Update)  # though 0.9 - 0.8 < 0.1
+
+
 def test_what_cannot_be_used_is_an_erasure():
     """Counted per worker; a good answer stays good, and an answer of no possible round is faulty too."""
     protocol = Protocol(ALL["uncoded"], "cancel")

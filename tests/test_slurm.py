@@ -15,7 +15,7 @@ import pytest
 from harness import LIMIT_S, SMALL_DATA, TESTS, Finished, command, environment, train
 
 from erasurehead_jax.cluster.launch.command import explain
-from erasurehead_jax.cluster.rank import CONNECTED
+from erasurehead_jax.cluster.signals import CONNECTED
 
 # All answers of every round are added, in the order of the messages: to the bit, whoever comes first.
 CERTAIN = (*SMALL_DATA, "scheme=uncoded", "rounds=150", "delay=exponential", "delay.mean_s=0.02", "tracking=none")
@@ -109,7 +109,7 @@ def test_a_job_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, un
     preempt(slurm, folder, job, run_dir, "--signal=USR1", "--batch")
     go_on(slurm, folder, job, run_dir)
     log = (folder / f"slurm-{job}.log").read_text()
-    assert "asked to end after" in log and "Traceback" not in log
+    assert "stopped on request after" in log and "Traceback" not in log
     alike(run_dir, undisturbed)
 
 

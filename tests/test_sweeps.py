@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from harness import SMALL, train
+from harness import SMALL, SMALL_DATA, train
 from hydra import compose, initialize_config_dir
 
 from erasurehead_jax.hydra_app import CONFIG_DIR
@@ -38,6 +38,7 @@ def test_auto_refuses_another_run_and_a_damaged_one(tmp_path: Path):
     assert first.status == 0, first.err
     other = train(tmp_path, *SIMULATED, "resume=auto", "seed=1", "optimizer.step_size=3")
     assert other.status == 2 and "holds a run with another optimizer, seed;" in other.err
+    assert len(other.err.splitlines()) == 1
     summary = first.run_dir / "summary.json"
     summary.write_text("{")
     damaged = train(tmp_path, *SIMULATED, "resume=auto")
@@ -65,6 +66,40 @@ def test_optuna_minimizes_the_time_to_the_target(tmp_path: Path):
     assert len(times_s) == 3
     assert best["best_value"] == pytest.approx(min(time_s for time_s in times_s if time_s is not None))
     assert len(pd.read_csv(sweep / "runs.csv")) == 3
+
+
+def test_a_sweep_outlives_trials_that_are_refused_or_diverge(tmp_path: Path):
+    """They are recorded as failed, by name, and the best of the others is found."""
+    sweep = tmp_path / "tune"
+    few = ["hydra.sweeper.n_trials=6", "rounds=15", "target=0.5", *SMALL_DATA, f"hydra.sweep.dir={sweep}"]
+    space = [
+        "load=choice(2,5)",
+        "optimizer.step_size=choice(3,1e300)",
+        "wait_for=range(3,5)",
+    ]  # the sampler's seed is fixed
+    done = train(tmp_path, "-m", "experiment=tune", *few, *space)
+    assert done.status == 0, done.err
+    assert "error: load=5: must divide blocks=12" in done.err and "stopped: the gradient" in done.err
+    best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
+    assert best["best_params"] | {"wait_for": 3} == {"load": 2, "optimizer.step_size": 3, "wait_for": 3}
+    times_s = [json.loads(path.read_text())["time_to_target_s"] for path in sweep.glob("*/summary.json")]
+    assert best["best_value"] == min(time_s for time_s in times_s if time_s is not None)
+    assert "Best parameters: {'load': 2," in done.out + done.err
+
+
+def test_a_sweep_in_which_no_trial_reaches_the_target_says_so(tmp_path: Path):
+    few = ["hydra.sweeper.n_trials=2", "rounds=3", "target=1.5", "data.rows=1003"]
+    done = train(tmp_path, "-m", "experiment=tune", *few, "load=2", f"hydra.sweep.dir={tmp_path / 's'}")
+    assert done.status == 0, done.err
+    told = done.out + done.err
+    assert "No trial reached the target" in told and "Best" not in told
+
+
+def test_a_sweep_without_a_single_good_trial_is_one_line_at_its_end(tmp_path: Path):
+    few = ["hydra.sweeper.n_trials=2", "rounds=3", "data.rows=1003", "load=5"]
+    done = train(tmp_path, "-m", "experiment=tune", *few, f"hydra.sweep.dir={tmp_path / 's'}")
+    assert done.status == 2 and "Traceback" not in done.err
+    assert done.err.splitlines()[-1].startswith("error: the sweep has no result")
 
 
 def test_joblib_runs_simulated_jobs_side_by_side(tmp_path: Path):

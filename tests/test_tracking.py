@@ -13,6 +13,8 @@ from harness import SMALL, Finished, train
 from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
+from erasurehead_jax.tracking import AbstractTracking, Csv, Finished as Run, report
+
 TRACKED = [override for override in SMALL if override != "tracking=none"]
 OFFLINE = {"WANDB_API_KEY": "", "WANDB_MODE": "offline"}
 
@@ -73,8 +75,11 @@ def told(run_dir: Path) -> list[Told]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("tracked")
-    finished = train(folder, *TRACKED, "tracking=wandb", "target=0.5", **OFFLINE, HOME=str(folder / "home"))
+    (folder / "tmp").mkdir()
+    own = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
+    finished = train(folder, *TRACKED, "tracking=wandb", "target=0.5", **OFFLINE, **own)
     assert finished.status == 0, finished.err
+    assert not [path.name for path in (folder / "tmp").iterdir() if "wandb" in path.name]
     assert not list((folder / "home").rglob("*wandb*")), "nothing is written outside the run directory"
     return finished
 
@@ -170,3 +175,23 @@ def test_the_sweep_file_drives_train(tmp_path: Path):
     done = train(tmp_path, *fixed, *args, *quick)
     assert done.status == 0, done.err
     assert sweep["metric"]["name"] in done.summary and done.summary["load"] == 4
+
+
+def test_a_table_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """As when the lock is another user's; and so does any other way to fail, also of a user's own tracking."""
+
+    class Failing(AbstractTracking):
+        def report(self, run: Run) -> None:
+            raise RuntimeError("the dashboard is down")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "runs.csv").mkdir()  # nobody can write it
+    finished = Run(tmp_path / "run", {}, {}, {"rounds": 3, "final": {"test_auc": 0.5}})
+    report(Csv(), finished)
+    report(Failing(), finished)
+    table, dashboard = (record.getMessage() for record in caplog.records)
+    assert "the run was not reported" in table and "Is a directory" in table
+    assert dashboard == "Failing: the run was not reported (RuntimeError: the dashboard is down)"
+    (tmp_path / "runs.csv").rmdir()
+    report(Csv(), finished)
+    assert (tmp_path / "runs.csv").read_text() == "run,rounds,test_auc\nrun,3,0.5\n"

@@ -1,4 +1,4 @@
-"""Rank 0's part of a run: train on the clock, then evaluate, sum up and report off the clock."""
+"""Rank 0's part of a run: train on the clock; evaluation, summary and tracking are off it."""
 
 import contextlib
 import logging
@@ -6,141 +6,152 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from erasurehead_jax.cluster import transport
 from erasurehead_jax.cluster.checkpoint import Checkpoints, Snapshot, fingerprint, read
 from erasurehead_jax.cluster.master import Master
-from erasurehead_jax.cluster.signals import INTERRUPT
+from erasurehead_jax.cluster.signals import INTERRUPT, Outcome, Started, send
 from erasurehead_jax.errors import Status, Stopped
 from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
-from erasurehead_jax.rundir.files import OUTCOME, write_json
+from erasurehead_jax.rundir.files import storing
+from erasurehead_jax.rundir.life import Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.rundir.versions import versions
-from erasurehead_jax.tracking import AbstractTracking, Finished
+from erasurehead_jax.tracking import AbstractTracking, Finished, report
 from erasurehead_jax.update import iterate
 
-ASKS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # "end after this round": the launcher's, and a scheduler's
+STOP_SIGNALS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # the launcher's, and a scheduler's
 GOODBYE_SHARE = 0.5  # of shutdown_s; the rest is for ending a worker that hangs
+KEEPS_A_CHECKPOINT = (Status.OK, Status.TERMINATED, Status.UNDECODABLE)
 
 log = logging.getLogger(__name__)
 
 
-class Ending(NamedTuple):
-    """How the training loop ended: an exit status and, unless all is well, why."""
-
-    status: int
-    message: str
-
-
 def lead(job: Job, spec: JobSpec, hosts: Sequence[str]) -> bool:
-    """Trains and writes the run directory. Returns whether the ranks wait for another job.
-
-    `spec` comes from the launcher: the resolved config, the chosen config files (choices), run_dir, the checkpoint to
-    go on from (a path, or None), launched_s (seconds since the epoch), launcher (host and process id) and
-    more (whether another job may follow). `hosts` are the workers'.
-    """
-    with _asked() as asked:
-        return _lead(job, spec, hosts, lambda: bool(asked))
+    """Trains and writes the run directory. Returns whether the ranks wait for another job. `hosts` are the workers'."""
+    with _stop_requests() as requests:
+        return _lead(job, spec, hosts, lambda: bool(requests))
 
 
 @contextlib.contextmanager
-def _asked() -> Iterator[list[int]]:
-    """The requests to end that have come."""
-    asked: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in ASKS}
+def _stop_requests() -> Iterator[list[int]]:
+    """The signals that have asked the run to end after its round."""
+    requests: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: requests.append(number)) for number in STOP_SIGNALS}
     try:
-        yield asked
+        yield requests
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _lead(job: Job, spec: JobSpec, hosts: Sequence[str], asked: Callable[[], bool]) -> bool:
-    run_dir, config = Path(spec.run_dir), spec.config
-    master = Master(job, make_optimizer(config)(), hosts)
-    checkpoints = Checkpoints(run_dir, config)
+def _lead(job: Job, spec: JobSpec, hosts: Sequence[str], stop_requested: Callable[[], bool]) -> bool:
+    run_dir, shutdown_s = Path(spec.run_dir), job.settings.cluster.shutdown_s
+    master = Master(job, make_optimizer(spec.config)(), hosts)
+    checkpoints = Checkpoints(run_dir, spec.config)
     recorder = _recorder(job, master, checkpoints, spec)
-    startup_s = time.time() - spec.launched_s
-    log.info("%d workers ready after %.1f s, compiled", master.protocol.alive.sum(), startup_s)
+    send(Started())
+    log.info("%d workers ready after %.1f s, compiled", master.protocol.alive.sum(), time.time() - spec.launched_s)
 
-    try:
-        ending = _train(job, master, recorder, checkpoints, asked)
-        until_s = time.perf_counter() + GOODBYE_SHARE * config["cluster"]["shutdown_s"]
-        log.info("%d rounds in %.3f s", recorder.history.count, recorder.clock_s)
-        master.dismiss()
-        master.staying(time.perf_counter() + 0.1 * config["cluster"]["shutdown_s"])
-        recorder.evaluate()
-        more = {"backend": "mpi", "startup_s": startup_s} | _counts(master, recorder)
-        more["versions"] = versions() | {"mpi": transport.mpi_version()}
-        summary = recorder.save(spec.choices["scheme"], hosts, more)
-    finally:
-        recorder.close()
-    instantiate("tracking", config, AbstractTracking).report(Finished(run_dir, config, spec.choices, summary))
-    hanging = master.staying(max(until_s, time.perf_counter() + 0.1 * config["cluster"]["shutdown_s"]))
+    backend = MpiBackend(job, master, checkpoints, hosts, stop_requested)
+    ending, summary = live(spec, backend, recorder)
+    if summary:
+        finished = Finished(run_dir, spec.config, spec.choices, summary)
+        report(instantiate("tracking", spec.config, AbstractTracking), finished)
+    until_s = max(backend.ended_s + GOODBYE_SHARE * shutdown_s, time.perf_counter() + 0.1 * shutdown_s)
+    hanging = master.staying(until_s)
     stay = spec.more and ending.status == Status.OK and not hanging and master.complete
-    write_json(run_dir / OUTCOME, ending._asdict() | {"hanging": hanging, "stay": stay})
+    send(Outcome(int(ending.status), ending.message, hanging, stay))
     if not hanging:
         return master.release_workers(stay)
-    log.warning("workers %s hang: they are killed", hanging)
+    log.warning("workers %s hang and are killed", hanging)
     while True:  # nothing more can be done from inside: the launcher ends every rank
         time.sleep(1)
 
 
 def _recorder(job: Job, master: Master, checkpoints: Checkpoints, spec: JobSpec) -> Recorder:
     """The record of the run, and the master, as the checkpoint has them."""
-    run_dir, x = Path(spec.run_dir), np.asarray(iterate(master.state))
+    run_dir = Path(spec.run_dir)
     if spec.checkpoint is None:
-        return Recorder(job, run_dir, x, checkpoints.folder)
+        return Recorder(job, run_dir, np.asarray(iterate(master.state)), checkpoints.folder)
     snapshot = read(Path(spec.checkpoint), fingerprint(spec.config), master.state)
-    master.go_on(snapshot)
+    master.resume(snapshot)
     return Recorder(job, run_dir, np.asarray(iterate(master.state)), checkpoints.folder, snapshot.progress)
 
 
-def _train(job: Job, master: Master, recorder: Recorder, checkpoints: Checkpoints, asked: Callable[[], bool]) -> Ending:
-    """The training loop. A round is recorded while the workers compute the next one, unless it is to be evaluated."""
-    unwritten: list[RoundRecord] = []
+class MpiBackend:
+    """Rounds on real ranks. One is recorded while the workers compute the next, unless it is to be evaluated."""
 
-    def save() -> None:
-        checkpoints.save(Snapshot(recorder.progress, master.state, master.counters()), recorder.sync)
+    name = "mpi"
 
-    def write() -> None:
-        while unwritten:
-            recorder.write(unwritten.pop())
-            if checkpoints.due(recorder.history.count):
-                save()
+    def __init__(
+        self,
+        job: Job,
+        master: Master,
+        checkpoints: Checkpoints,
+        hosts: Sequence[str],
+        stop_requested: Callable[[], bool],
+    ):
+        self.hosts, self.ended_s = hosts, 0.0
+        self._job, self._master, self._checkpoints, self._stop_requested = job, master, checkpoints, stop_requested
+        self._unwritten: list[RoundRecord] = []
 
-    ending = Ending(Status.OK, "")
-    recorder.warm_up()
-    master.start_clock(recorder.clock_s)
-    try:
-        for t in range(recorder.history.count, job.settings.rounds):
-            finished = master.round(asked, meanwhile=write)
-            if finished is None:
-                ending = Ending(Status.TERMINATED, f"asked to end after {t} rounds")
-                break
-            unwritten.append(finished)
-            if recorder.due(t):
-                master.pause(write)
-        write()
-    except Stopped as error:
-        ending = Ending(error.status, str(error))
-    if ending.status in (Status.OK, Status.TERMINATED, Stopped.status):
-        save()
-    checkpoints.wait()
-    return ending
+    def train(self, recorder: Recorder) -> Ending:
+        """Until all rounds are done, somebody asks for the end, or no round can end any more; then the workers go."""
+        try:
+            ending = self._rounds(recorder)
+            if ending.status in KEEPS_A_CHECKPOINT:
+                self._save(recorder)
+            with storing(self._checkpoints.folder.parent):
+                self._checkpoints.wait()
+            return ending
+        finally:
+            log.info("%d rounds in %.3f s", recorder.history.count, recorder.clock_s)
+            self.ended_s = time.perf_counter()
+            self._master.dismiss()
+            self._master.staying(self.ended_s + 0.1 * self._job.settings.cluster.shutdown_s)
 
+    def _rounds(self, recorder: Recorder) -> Ending:
+        write = lambda: self._write(recorder)
+        recorder.warm_up()
+        self._master.start_clock(recorder.clock_s)
+        try:
+            for t in range(recorder.history.count, self._job.settings.rounds):
+                finished = self._master.round(self._stop_requested, meanwhile=write)
+                if finished is None:
+                    return Ending(Status.TERMINATED, f"stopped on request after {t} rounds")
+                self._unwritten.append(finished)
+                if recorder.due(t):
+                    self._master.pause(write)
+            write()
+        except Stopped as error:
+            return Ending(error.status, str(error))
+        return Ending(Status.OK, "")
 
-def _counts(master: Master, recorder: Recorder) -> dict[str, Any]:
-    """What became of the answers and of the workers."""
-    protocol = master.protocol
-    late, faulty = protocol.late_answers, protocol.faulty_answers
-    return {
-        "late_answers": late.sum(),
-        "faulty_answers": faulty.sum(),
-        "cancelled": master.asked - recorder.used - late.sum() - faulty.sum(),  # never received
-        "lost_workers": [{"worker": worker, "round": round_} for worker, round_ in protocol.losses],
-        "per_worker": {"late": late, "faulty": faulty, "suspected": master.suspected},
-    }
+    def _write(self, recorder: Recorder) -> None:
+        while self._unwritten:
+            recorder.write(self._unwritten.pop())
+            if self._checkpoints.due(recorder.history.count):
+                self._save(recorder)
+
+    def _save(self, recorder: Recorder) -> None:
+        with storing(self._checkpoints.folder.parent):
+            self._checkpoints.save(
+                Snapshot(recorder.progress, self._master.state, self._master.counters()), recorder.sync
+            )
+
+    def facts(self, recorder: Recorder) -> dict[str, Any]:
+        """What became of the answers and of the workers."""
+        protocol = self._master.protocol
+        late, faulty = protocol.late_answers, protocol.faulty_answers
+        return {
+            "late_answers": late.sum(),
+            "faulty_answers": faulty.sum(),
+            "cancelled": self._master.asked - recorder.used - late.sum() - faulty.sum(),  # never received
+            "lost_workers": [{"worker": worker, "round": round_} for worker, round_ in protocol.losses],
+            "per_worker": {"late": late, "faulty": faulty, "suspected": self._master.silence.suspected},
+            "versions": versions() | {"mpi": transport.mpi_version()},
+        }

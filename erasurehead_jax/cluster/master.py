@@ -7,18 +7,17 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 import optax
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from erasurehead_jax.cluster.checkpoint import Snapshot
 from erasurehead_jax.cluster.protocol import Decision, Fail, Protocol, Update, Wait
+from erasurehead_jax.cluster.silence import SilenceWatch
 from erasurehead_jax.cluster.transport import REHEARSAL, Answer, Faulty, Lost, MasterEnd
 from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.errors import Diverged, Stopped
 from erasurehead_jax.job import Job
 from erasurehead_jax.rundir.recorder import RoundRecord
 from erasurehead_jax.update import apply_gradient, iterate, start
-
-LOOK_EVERY_S = 0.1  # for silent workers
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +41,7 @@ class Master:
         self._arrival_s = np.full(code.messages, np.nan)
         self._faulty = 0  # answers in this round
         self.asked = 0  # for answers, in all rounds
-        self._heartbeat_s, self._lost_s, self._looked_s = cluster.heartbeat_s, cluster.lost_s, 0.0
-        self._suspect = np.zeros(code.workers, bool)
-        self.suspected = np.zeros(code.workers, int)  # times
+        self.silence = SilenceWatch(hosts, cluster.heartbeat_s, cluster.lost_s, self._end.silence_s)
         self._origin_s = time.perf_counter()
         self._rehearse()
 
@@ -63,23 +60,19 @@ class Master:
         for message in range(code.messages):
             self._end.release(message)
 
-    def go_on(self, snapshot: Snapshot) -> None:
-        """Takes up a run where its checkpoint has it."""
-        self.state = snapshot.state
-        counters = snapshot.counters
-        self.asked, self.suspected = int(counters["asked"]), counters["suspected"]
-        self.protocol.round = snapshot.progress.rounds - 1
-        self.protocol.late_answers, self.protocol.faulty_answers = counters["late_answers"], counters["faulty_answers"]
-        self.protocol.losses = [(int(worker), int(round_)) for worker, round_ in counters["losses"]] + [
-            (worker, snapshot.progress.rounds) for worker, _ in self.protocol.losses
-        ]
+    def resume(self, snapshot: Snapshot) -> None:
+        """Continues a run from its checkpoint."""
+        self.state, counters = snapshot.state, snapshot.counters
+        self.asked, self.silence.suspected = int(counters["asked"]), counters["suspected"]
+        losses = [(int(worker), int(round_)) for worker, round_ in counters["losses"]]
+        self.protocol.restore(snapshot.progress.rounds, counters["late_answers"], counters["faulty_answers"], losses)
 
     def counters(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps beside the state."""
         return {
             "late_answers": self.protocol.late_answers.copy(),
             "faulty_answers": self.protocol.faulty_answers.copy(),
-            "suspected": self.suspected.copy(),
+            "suspected": self.silence.suspected.copy(),
             "losses": np.array(self.protocol.losses, int).reshape(-1, 2),
             "asked": np.array(self.asked),
         }
@@ -176,7 +169,7 @@ class Master:
         while isinstance(decision, Wait) and not interrupted():
             events = self._end.poll(decision.until_s + self._origin_s)
             now_s = self.clock()
-            events += self._look_for_silence()
+            events += [Lost(j) for j in self.silence.look(self.protocol.alive, self._awaited)]
             if not events:
                 decision = self.protocol.tick(now_s)
                 continue
@@ -222,22 +215,8 @@ class Master:
             return Diverged(f"no answer in round {self.protocol.round} is finite: take smaller steps")
         return Stopped(decision.reason)
 
-    def _look_for_silence(self) -> list[Lost]:
-        """Reports workers without a sign of life for heartbeat_s, and those that are back; after lost_s one is lost."""
-        now_s = time.perf_counter()
-        if now_s < self._looked_s + LOOK_EVERY_S:
-            return []
-        self._looked_s = now_s
-        awaited = self.protocol.alive & ~self._scheme.code.heard(~np.isnan(self._arrival_s))
-        silence_s = self._end.silence_s(self._heartbeat_s / 2)
-        silent = awaited & (silence_s > self._heartbeat_s)
-        for j in np.flatnonzero(silent & ~self._suspect).tolist():
-            log.warning("worker %d on %s is suspect: no sign of life for %g s", j, self._hosts[j], self._heartbeat_s)
-        for j in np.flatnonzero(self._suspect & self.protocol.alive & ~silent).tolist():
-            log.warning("worker %d is back", j)
-        self.suspected += silent & ~self._suspect
-        self._suspect = silent
-        return [Lost(j) for j in np.flatnonzero(silent & (silence_s > self._lost_s)).tolist()]
+    def _awaited(self) -> Bool[np.ndarray, " k"]:
+        return self.protocol.alive & ~self._scheme.code.heard(~np.isnan(self._arrival_s))
 
     def _decode(self, a: Float[np.ndarray, " M"]) -> Float[np.ndarray, " d"]:
         """The decoded sum of gradients, added up in the order of the messages whatever their order of arrival."""

@@ -5,10 +5,11 @@
 Every event carries the clock (seconds, any origin) and returns what the master does next.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from erasurehead_jax.errors import require_choice
 from erasurehead_jax.scheme import Scheme
@@ -42,6 +43,17 @@ class Fail(NamedTuple):
 Decision = Wait | Update | Proceed | Fail
 
 
+class Event(NamedTuple):
+    """What the protocol was told: the method's name, its arguments before the time, and the time."""
+
+    name: str
+    content: list[Any]
+    t: float
+
+
+Journal = Callable[[Event, Decision], None]  # hears of every event that was decided on, and of the decision
+
+
 class Protocol:
     """The master's side of Algorithm 1 for any scheme. `round` counts from 0; before the first `begin` it is -1.
 
@@ -51,7 +63,7 @@ class Protocol:
     once nothing more can come. Raises ConfigError for other policies.
     """
 
-    def __init__(self, scheme: Scheme, late: str, on_loss: str = OnLoss.STOP):
+    def __init__(self, scheme: Scheme, late: str, on_loss: str = OnLoss.STOP, journal: Journal | None = None):
         require_choice("late", late, LATE)
         require_choice("cluster.on_loss", on_loss, OnLoss)
         self.scheme = scheme
@@ -61,12 +73,30 @@ class Protocol:
         self.losses: list[tuple[int, int]] = []  # (worker, round)
         self.late_answers = np.zeros(scheme.code.workers, int)  # to a round that had ended, never used
         self.faulty_answers = np.zeros(scheme.code.workers, int)
-        self._on_loss = on_loss
+        self._on_loss, self._journal = on_loss, journal
         self._answered = np.zeros(scheme.code.messages, bool)
         self._erased = np.zeros(scheme.code.messages, bool)
         self._began_s = 0.0
         self._collecting = False
         self._last: Decision = Proceed()
+
+    def restore(
+        self,
+        rounds: int,
+        late_answers: Int[np.ndarray, " k"],
+        faulty_answers: Int[np.ndarray, " k"],
+        losses: list[tuple[int, int]],
+    ) -> None:
+        """Continues after so many rounds of an earlier session, with what it counted.
+
+        Workers that are lost in this session already count as lost in the next round.
+        """
+        self.round = rounds - 1
+        self.late_answers, self.faulty_answers = late_answers, faulty_answers
+        self.losses = [*losses, *((worker, rounds) for worker, _ in self.losses)]
+        if self._journal:
+            counted = [rounds, late_answers.tolist(), faulty_answers.tolist(), [list(loss) for loss in losses]]
+            self._journal(Event("restored", counted, 0.0), Proceed())
 
     def begin(self, t: float) -> Decision:
         """A new model has just been handed out."""
@@ -74,10 +104,11 @@ class Protocol:
         self._began_s = t
         self._answered[:] = self._erased[:] = False
         self._collecting, self._last = True, Proceed()
-        return self._decide(t)
+        return self._decide("begin", [], t)
 
     def arrived(self, answers: Iterable[tuple[int, int]], t: float) -> Decision:
         """These (round, message) pairs came in at one instant; they count together, whatever their order."""
+        answers = [(int(round_), int(message)) for round_, message in answers]
         for round_, message in answers:
             if not 0 <= round_ <= self.round:
                 self._erase(message)
@@ -87,19 +118,19 @@ class Protocol:
                 self._answered[message] = True
                 if not self._collecting:
                     self._count_late(message)
-        return self._decide(t)
+        return self._decide("arrived", [answers], t)
 
     def faulty(self, message: int, t: float) -> Decision:
         """What came as this message cannot be used: an erasure in this round, unless a good one came before."""
         self._erase(message)
-        return self._decide(t)
+        return self._decide("faulty", [message], t)
 
     def lost(self, worker: int, t: float) -> Decision:
         """This worker will never answer again. What it has answered in this round counts."""
         if self.alive[worker]:
             self.losses.append((worker, max(self.round, 0)))
         self.alive[worker] = False
-        return self._decide(t)
+        return self._decide("lost", [worker], t)
 
     def _erase(self, message: int) -> None:
         self._erased[message] |= not self._answered[message]
@@ -112,15 +143,17 @@ class Protocol:
         """Time has passed."""
         if isinstance(self._last, Wait) and t < self._last.until_s:
             return self._last  # nothing can have changed, and some rules are not cheap to ask
-        return self._decide(t)
+        return self._decide("tick", [], t)
 
     def updated(self, t: float) -> Decision:
         """The step has been taken."""
         self._collecting = False
-        return self._decide(t)
+        return self._decide("updated", [], t)
 
-    def _decide(self, t: float) -> Decision:
+    def _decide(self, name: str, content: list[Any], t: float) -> Decision:
         self._last = self._decision(t)
+        if self._journal:
+            self._journal(Event(name, content, t), self._last)
         return self._last
 
     def _decision(self, t: float) -> Decision:
@@ -129,10 +162,12 @@ class Protocol:
             return Wait(np.inf) if self.late == Late.WAIT and awaited.any() else Proceed()
         if isinstance(self._last, Update):  # decided; what comes before the step is late
             return self._last
-        if self.scheme.enough(self._answered, t - self._began_s):
+        instants_s = [float(s) for s in self.scheme.stop.instants_s]
+        later = [self._began_s + s for s in instants_s if self._began_s + s > t]
+        # An instant whose time on the clock has come has passed, however `t - began_s` is rounded.
+        elapsed_s = max([t - self._began_s, *(s for s in instants_s if self._began_s + s <= t)])
+        if self.scheme.enough(self._answered, elapsed_s):
             return Update(self._answered.copy())
-        instants_s = [self._began_s + float(s) for s in self.scheme.stop.instants_s]
-        later = [instant_s for instant_s in instants_s if instant_s > t]
         if awaited.any() or later:
             return Wait(min(later, default=np.inf))
         if self._on_loss == OnLoss.APPROXIMATE and self._answered.any():

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -68,7 +67,7 @@ def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None,
     rows = [np.concatenate([_block(bounds, i) for i in np.flatnonzero(column).tolist()]) for column in columns]
     weights = [np.repeat(column, np.diff(bounds))[taken] for column, taken in zip(columns, rows, strict=True)]
     touched = objective.touched(train.take(np.unique(np.concatenate(rows))))
-    zeros = jnp.asarray(np.zeros(job.problem.parameters if touched is None else len(touched), dtype))
+    zeros = jax.device_put(np.zeros(job.problem.parameters if touched is None else len(touched), dtype))
     tasks = [
         Task(_chunks(train.take(taken).restrict(touched), weight, job.settings.cluster.chunk_rows, dtype), zeros)
         for taken, weight in zip(rows, weights, strict=True)
@@ -87,6 +86,6 @@ def _chunks(rows: Rows, weights: Float[np.ndarray, " m"], chunk_rows: int, dtype
     filled = np.pad(np.arange(len(rows)), (0, count * size - len(rows)))
     weights = np.pad(weights.astype(dtype), (0, len(filled) - len(rows)))
     return [
-        jax.tree.map(jnp.asarray, (rows.take(filled[i : i + size]), weights[i : i + size]))
+        jax.device_put((rows.take(filled[i : i + size]), weights[i : i + size]))  # jnp.asarray would compile
         for i in range(0, len(filled), size)
     ]

@@ -1,6 +1,11 @@
 """Raw file -> Dataset -> blocks."""
 
 from erasurehead_jax.data.amazon import amazon as amazon
+from erasurehead_jax.data.check import (
+    as_signs as as_signs,
+    require_numbers as require_numbers,
+    require_sound as require_sound,
+)
 from erasurehead_jax.data.covertype import covertype as covertype
 from erasurehead_jax.data.dataset import Dataset as Dataset, Rows as Rows, block_bounds as block_bounds
 from erasurehead_jax.data.features import AbstractFeatures as AbstractFeatures, Dense as Dense, OneHot as OneHot

@@ -2,17 +2,19 @@
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int, Shaped
 
 from erasurehead_jax.data.features import AbstractFeatures
 from erasurehead_jax.errors import ConfigError
 
 
 class Rows(eqx.Module):
-    """m examples: their features and targets (-1 or +1 for classification)."""
+    """m examples: their features and targets. For two classes these are -1 and +1, and what an objective can turn into
+    them: 0 and 1, or the classes' names.
+    """
 
     features: AbstractFeatures
-    target: Float[Array | np.ndarray, " m"]
+    target: Shaped[Array | np.ndarray, " m"]
 
     def __len__(self) -> int:
         return self.features.rows

@@ -48,6 +48,10 @@ class AbstractFeatures(eqx.Module):
     def restrict(self, columns: Int[np.ndarray, " t"]) -> "AbstractFeatures":
         """The same rows with only these columns, which must hold all entries, laid out for fast gradients."""
 
+    def first_bad(self) -> str | None:
+        """Row, column and rule of the first value that is not allowed; None if there is none, or it is not known."""
+        return None
+
 
 class Dense(AbstractFeatures):
     """A matrix of numbers."""
@@ -76,6 +80,16 @@ class Dense(AbstractFeatures):
 
     def restrict(self, columns: Int[np.ndarray, " t"]) -> "Dense":
         return Dense(self.matrix[:, columns])
+
+    def first_bad(self) -> str | None:
+        matrix = np.asarray(self.matrix)
+        if matrix.dtype.kind not in "fiub":
+            return f"features: of type {matrix.dtype}; must be numbers"
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(matrix.sum()) or (finite := np.isfinite(matrix)).all():  # the sum needs no second matrix
+                return None
+        row, column = np.argwhere(~finite)[0]
+        return f"row {row}, column {column}: {matrix[row, column]} must be a finite number"
 
 
 class OneHot(AbstractFeatures):
@@ -113,6 +127,15 @@ class OneHot(AbstractFeatures):
         local = np.zeros(self.columns, np.int32)
         local[columns] = np.arange(len(columns), dtype=np.int32)
         return SplitOneHot.from_index(local[np.asarray(self.index)], len(columns))
+
+    def first_bad(self) -> str | None:
+        index = np.asarray(self.index)
+        if index.dtype.kind not in "iu":
+            return f"index: of type {index.dtype}; must be whole numbers"
+        if not index.size or (index.min() >= 0 and index.max() < self.columns):
+            return None
+        row, field = np.argwhere(((index < 0) | (index >= self.columns)).T)[0]
+        return f"row {row}, field {field}: {index[field, row]} must be a column, from 0 to {self.columns - 1}"
 
 
 class SplitOneHot(AbstractFeatures):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from erasurehead_jax.caches import cache_dir
+from erasurehead_jax.caches import cache_dirs
 from erasurehead_jax.data import raw
 from erasurehead_jax.data.dataset import Dataset, Rows, split_rows
 from erasurehead_jax.data.features import OneHot
@@ -46,7 +46,8 @@ def one_hot_dataset(
     stat = path.stat()
     stamp = f"{FORMAT} {path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:12]
-    folder = cache_dir() / "prepared" / f"{file.data}-split{split_seed}-{digest}"
+    kept = [base / "prepared" / f"{file.data}-split{split_seed}-{digest}" for base in cache_dirs()]
+    folder = next((each for each in kept if each.is_dir()), kept[-1])
     if not folder.is_dir():
         if published:
             raw.verify(file, path)
@@ -72,15 +73,27 @@ def _prepare(folder: Path, file: raw.RawFile, path: Path, encode, sizes: Table1,
         raise ConfigError(
             f"data={file.data}: {path} gives {found}, the paper's is {sizes}; get {file.name} from {file.home}"
         )
+    try:
+        _keep(folder, codes + offsets[:, None], target, {"train": train, "test": test})
+    except OSError as error:
+        raise ConfigError(
+            f"data={file.data}: {folder.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME to a folder "
+            "with room"
+        ) from None
+
+
+def _keep(folder: Path, index: np.ndarray, target: np.ndarray, parts: dict[str, np.ndarray]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent))  # several hosts may prepare at once: the first one wins whole
-    for part, rows in (("train", train), ("test", test)):
-        np.save(partial / f"{part}_index.npy", np.ascontiguousarray((codes + offsets[:, None])[:, rows]))
-        np.save(partial / f"{part}_target.npy", target[rows])
     try:
+        for part, rows in parts.items():
+            np.save(partial / f"{part}_index.npy", np.ascontiguousarray(index[:, rows]))
+            np.save(partial / f"{part}_target.npy", target[rows])
         partial.replace(folder)
-    except OSError:  # another process was first
+    except OSError:
         shutil.rmtree(partial)
+        if not folder.is_dir():  # else another process was first
+            raise
 
 
 def _load(folder: Path, name: str, dim: int) -> Dataset:
@@ -88,4 +101,7 @@ def _load(folder: Path, name: str, dim: int) -> Dataset:
         index = np.load(folder / f"{part}_index.npy", mmap_mode="r", allow_pickle=False)
         return Rows(OneHot(index, dim), np.load(folder / f"{part}_target.npy", allow_pickle=False))
 
-    return Dataset(name, rows("train"), rows("test"))
+    try:
+        return Dataset(name, rows("train"), rows("test"))
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"data={name}: {folder} is damaged ({error}); remove it, and it is prepared again") from None

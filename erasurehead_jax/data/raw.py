@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from erasurehead_jax.caches import cache_dir
+from erasurehead_jax.caches import cache_dir, cache_dirs
 from erasurehead_jax.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ class RawFile(NamedTuple):
 def search_dirs() -> list[Path]:
     """Where raw files are looked for, in order."""
     named = os.environ.get("ERASUREHEAD_DATA")
-    return [*([Path(named).expanduser()] if named else []), cache_dir() / "raw"]
+    return [*([Path(named).expanduser()] if named else []), *(folder / "raw" for folder in cache_dirs())]
 
 
 def find(raw: RawFile) -> Path | None:

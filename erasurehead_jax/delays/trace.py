@@ -17,7 +17,8 @@ INCOMPLETE = 0.1  # share of a trace's rounds that may be left out because a tim
 
 
 class Trace(AbstractDelay):
-    """Recorded times, replayed whatever the load: arrivals.npz of a run, or any .npz with `times_s` (rounds, workers).
+    """Recorded times, replayed whatever the load: arrivals.npz of a run, or any .npz with `times_s`
+    (rounds, workers), or a .npy of it.
 
     As they are: round t is the recording's round t, worker j its column j. With `resample`, a run draws its columns
     once (different ones while there are enough) and a recorded round for every round of its own, so that it may be
@@ -63,8 +64,9 @@ class Trace(AbstractDelay):
 def _read_times(path: str) -> Float[np.ndarray, "rounds workers"]:
     named = f"delay.path={path}"
     try:
-        with Path(path).expanduser().open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = dict(file)
+        with Path(path).expanduser().open("rb") as opened:
+            loaded = np.load(opened, allow_pickle=False)
+            arrays = {"times_s": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
         if "times_s" not in arrays:  # a run's own: one column a message, and a worker's last counts
             arrival_s, owner, workers = (arrays[name] for name in ("arrival_s", "owner", "workers"))
             arrays["times_s"] = np.stack([arrival_s[:, owner == j].max(1) for j in range(int(workers))], axis=1)
@@ -72,7 +74,10 @@ def _read_times(path: str) -> Float[np.ndarray, "rounds workers"]:
     except KeyError as error:
         raise ConfigError(f"{named}: has no array {error}; needs times_s, or arrival_s, owner and workers") from error
     except (OSError, EOFError, ValueError, TypeError, IndexError, BadZipFile) as error:
-        raise ConfigError(f"{named}: cannot be read as a .npz recording ({str(error).splitlines()[0]})") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason:  # numpy takes any unknown bytes for one, and says how to load it unsafely
+            reason = "it holds no arrays of numbers; save them as np.savez(FILE, times_s=np.array(times, float)) does"
+        raise ConfigError(f"{named}: cannot be read as a recording ({reason})") from error
     if recorded.ndim != 2 or not recorded.size or recorded.dtype.kind not in "fiu":
         raise ConfigError(f"{named}: times must be numbers (rounds, workers), not {recorded.dtype} {recorded.shape}")
     if (recorded < 0).any() or (recorded > np.finfo(np.float32).max).any():

@@ -25,8 +25,11 @@ class AbstractObjective(eqx.Module):
         """The starting point, a function of the key."""
 
     @abstractmethod
-    def check(self, dataset: Dataset) -> None:
-        """Raises ConfigError if the targets are not of the kind this objective needs."""
+    def check(self, dataset: Dataset) -> Dataset | None:
+        """The data set with its targets turned into the kind that this objective needs; None: it can stay as it is.
+
+        Raises ConfigError for a target that will not do.
+        """
 
     @abstractmethod
     def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:

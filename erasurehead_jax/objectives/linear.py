@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from erasurehead_jax.data import Dataset, Rows
+from erasurehead_jax.data import Dataset, Rows, as_signs, require_numbers
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.objectives.base import AbstractObjective
 from erasurehead_jax.types import AnyArray, Key, Params
@@ -57,14 +57,13 @@ class AbstractLinear(AbstractObjective):
 
 
 class Logistic(AbstractLinear):
-    """log(1 + exp(-y z)), targets -1 and +1."""
+    """log(1 + exp(-y z)), targets -1 and +1; 0 and 1, or the names of two classes, are turned into these."""
 
     start: Literal["zeros", "normal"] = eqx.field(static=True, default="zeros")
     metric: ClassVar[str] = "auc"
 
-    def check(self, dataset: Dataset) -> None:
-        if not np.isin(np.asarray(dataset.train.target), (-1, 1)).all():
-            raise ConfigError(f"objective=logistic: needs targets -1 and +1, but data={dataset.name} has numbers")
+    def check(self, dataset: Dataset) -> Dataset:
+        return as_signs(dataset)
 
     def loss(
         self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
@@ -83,8 +82,9 @@ class LeastSquares(AbstractLinear):
     start: Literal["zeros", "normal"] = eqx.field(static=True, default="zeros")
     metric: ClassVar[str] = "mse"
 
-    def check(self, dataset: Dataset) -> None:
-        del dataset  # any number will do
+    def check(self, dataset: Dataset) -> Dataset:
+        require_numbers(dataset)
+        return dataset
 
     def loss(
         self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]

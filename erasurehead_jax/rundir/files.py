@@ -1,30 +1,25 @@
 """The run directory: what a run leaves behind, and what the progress bar and the report read."""
 
 import csv
+import fcntl
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.errors import ConfigError, StorageFailed
 
-HISTORY, SUMMARY, ARRIVALS, MODEL, LOG, ERROR, OUTCOME, NEXT, CHECKPOINT = (
-    "history.csv",
-    "summary.json",
-    "arrivals.npz",
-    "model.npz",
-    "train.log",
-    "error.txt",
-    "outcome.json",
-    "next.json",
-    "checkpoint",
-)
+HISTORY, SUMMARY, ARRIVALS, MODEL = "history.csv", "summary.json", "arrivals.npz", "model.npz"
+LOG, NEXT, CHECKPOINT = "train.log", "next.json", "checkpoint"
+EVENTS = "events.jsonl"  # of the protocol, with cluster.record_events=true
+LOCK = ".hydra/lock"  # held by the process that trains in the directory
 
 LAST_HOST = "last_host"  # the column of history.csv that is no number
 ITERATES, ARRIVED = "iterates.bin", "arrivals.bin"  # in the folder of a run that may be resumed
@@ -97,8 +92,9 @@ class History:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file. What a full disk did not take is lost, as has been reported."""
+        with suppress(OSError):
+            self._file.close()
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         with replacing(self._path) as partial, partial.open("w", newline="") as file:
@@ -180,10 +176,48 @@ class Vectors:
 def replacing(path: Path) -> Iterator[Path]:
     """A name to write to, which takes the place of `path` once it is on the disk: all of it or nothing."""
     partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    _sync(partial)
-    partial.replace(path)
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)  # on a full disk it is in the way
+        raise
     _sync(path.parent)
+
+
+@contextmanager
+def storing(run_dir: Path) -> Iterator[None]:
+    """Raises StorageFailed, which names the run directory, where what is done inside raises OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"run directory {run_dir} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def owned(run_dir: Path) -> Iterator[None]:
+    """Nobody else trains in this directory meanwhile. The lock goes with the process, however it ends.
+
+    Raises ConfigError if another process holds it.
+    """
+    with storing(run_dir):
+        lock = (run_dir / LOCK).open("a+")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise ConfigError(
+                f"hydra.run.dir={run_dir}: {lock.read().strip() or 'another process'} is training in it; "
+                "wait until it has ended, or choose another directory"
+            ) from None
+        lock.truncate(0)
+        with suppress(OSError):  # on a full disk the owner is not named
+            lock.write(f"process {os.getpid()} on {platform.node()}")
+            lock.flush()
+        yield
 
 
 def write_json(path: Path, values: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from erasurehead_jax.rundir.files import (
     Vectors,
     reached,
     read_history,
+    storing,
     write_arrays,
     write_json,
 )
@@ -88,8 +89,9 @@ class Recorder:
 
     def sync(self) -> None:
         """Waits until everything recorded is on the disk."""
-        for stream in (self.history, self._iterates, self._arrivals):
-            stream.sync()
+        with storing(self._run_dir):
+            for stream in (self.history, self._iterates, self._arrivals):
+                stream.sync()
 
     def due(self, t: int) -> bool:
         """Is round t to be evaluated before the next one begins?"""
@@ -106,11 +108,12 @@ class Recorder:
         began_s = time.perf_counter()
         metrics = self._evaluate([done.x[None]])[0] if self.due(done.round) else {}
         self.eval_s += time.perf_counter() - began_s if metrics else 0.0
-        if not self._job.settings.evaluate_every:
-            self._iterates.append(done.x)
-        self._arrivals.append(done.arrival_s)
+        with storing(self._run_dir):
+            if not self._job.settings.evaluate_every:
+                self._iterates.append(done.x)
+            self._arrivals.append(done.arrival_s)
+            self.history.append({name: getattr(done, name) for name in self.history.columns[:-3]} | metrics)
         self.recorded_s += done.collected_s
-        self.history.append({name: getattr(done, name) for name in self.history.columns[:-3]} | metrics)
         self.clock_s, self._x = done.clock_s, done.x
         if not np.isfinite(metrics.get("train_loss", 0.0)):
             raise Diverged(f"the training loss of round {done.round} is not finite")
@@ -118,11 +121,12 @@ class Recorder:
     def evaluate(self) -> None:
         """Evaluates the iterates of all rounds that were not evaluated on the way, in batches."""
         began_s = time.perf_counter()
-        if not self._job.settings.evaluate_every:
-            self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
-            self._iterates.clear()
-        elif self.history.count and "train_loss" not in self.history.last:  # ended early
-            self.history.fill(self._evaluate([self._x[None]]))
+        with storing(self._run_dir):
+            if not self._job.settings.evaluate_every:
+                self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
+                self._iterates.clear()
+            elif self.history.count and "train_loss" not in self.history.last:  # ended early
+                self.history.fill(self._evaluate([self._x[None]]))
         self.eval_s += time.perf_counter() - began_s
 
     def save(self, scheme: str, hosts: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:
@@ -130,22 +134,21 @@ class Recorder:
 
         `hosts` are the workers'. The `per_worker` lists of `more` join the telemetry.
         """
-        code = self._job.scheme.code
-        arrival_s = np.concatenate([np.empty((0, code.messages)), *self._arrivals.batches(BATCH)])
-        write_arrays(
-            self._run_dir / ARRIVALS,
-            arrival_s=arrival_s,
-            owner=code.owner,
-            workers=np.array(code.workers),
-            hosts=np.array(hosts),
-        )
-        write_arrays(self._run_dir / MODEL, x=self._x)
-        more = dict(more)
-        told = telemetry(self._job.scheme, arrival_s)
-        told["workers"] |= {"host": list(hosts)} | more.pop("per_worker", {})
-        told["blocks"]["train_loss"] = block_losses(*self._job.problem[:2], self._x, code.blocks)
-        summary = self._summary(scheme) | more | {"telemetry": told}
-        return write_json(self._run_dir / SUMMARY, summary)
+        code, more = self._job.scheme.code, dict(more)
+        with storing(self._run_dir):
+            arrival_s = np.concatenate([np.empty((0, code.messages)), *self._arrivals.batches(BATCH)])
+            write_arrays(
+                self._run_dir / ARRIVALS,
+                arrival_s=arrival_s,
+                owner=code.owner,
+                workers=np.array(code.workers),
+                hosts=np.array(hosts),
+            )
+            write_arrays(self._run_dir / MODEL, x=self._x)
+            found = telemetry(self._job.scheme, arrival_s)
+            found["workers"] |= {"host": list(hosts)} | more.pop("per_worker", {})
+            found["blocks"]["train_loss"] = block_losses(*self._job.problem[:2], self._x, code.blocks)
+            return write_json(self._run_dir / SUMMARY, self._summary(scheme) | more | {"telemetry": found})
 
     def close(self) -> None:
         """Closes the files."""

@@ -1,6 +1,5 @@
 """A training run on the simulator: the run directory of a real one, with the time counted instead of spent."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,83 +8,97 @@ import jax
 import numpy as np
 
 from erasurehead_jax.codes.base import ROUNDING
-from erasurehead_jax.errors import Diverged
+from erasurehead_jax.errors import Diverged, Status, StorageFailed
 from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
+from erasurehead_jax.rundir.life import Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
+from erasurehead_jax.settings.policies import Late
 from erasurehead_jax.simulation.engine import Point, Simulation
-from erasurehead_jax.tracking import AbstractTracking, Finished
+from erasurehead_jax.tracking import AbstractTracking, Finished, report
 
 SIMULATED = "simulated"  # in the place of a host
 
 
 def make_point(job: Job, config: dict[str, Any]) -> Point:
     """What is simulated of this job. Raises ConfigError for a late policy that does not exist."""
-    optimizer = make_optimizer(config)
-    settings = job.settings
+    settings, optimizer = job.settings, make_optimizer(config)
     return Point(
         job.scheme, job.delay, settings.late, settings.compute_s, settings.overhead_s, optimizer, job.problem.l2
     )
 
 
-def lead_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> None:
-    """Trains and writes the run directory; `watch` is called after every round, `spec` is as in `cluster.lead`.
-
-    After Ctrl-C or divergence the rounds done are evaluated and kept, and it is raised again. No bytes are received.
-    """
-    run_dir, config, code = Path(spec.run_dir), spec.config, job.scheme.code
-    simulation = Simulation(job.problem.dataset, job.problem.objective, [make_point(job, config)])
-    x = job.problem.start(job.settings.seed)
-    recorder = Recorder(job, run_dir, x)
-    startup_s = time.time() - spec.launched_s
-    ended = None
+def run_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> Ending:
+    """Trains and writes the run directory; `watch` is called after every round."""
+    run_dir = Path(spec.run_dir)
     try:
+        recorder = Recorder(job, run_dir, job.problem.start(job.settings.seed))
+    except OSError as error:
+        raise StorageFailed(f"run directory {run_dir} cannot be written: {error.strerror}") from error
+    ending, summary = live(spec, SimulatedBackend(job, make_point(job, spec.config), watch), recorder)
+    if summary:
+        report(
+            instantiate("tracking", spec.config, AbstractTracking),
+            Finished(run_dir, spec.config, spec.choices, summary),
+        )
+    return ending
+
+
+class SimulatedBackend:
+    """Rounds of the simulator, one by one. No bytes are received."""
+
+    name = "simulate"
+
+    def __init__(self, job: Job, point: Point, watch: Callable[[], None]):
+        self.hosts = [SIMULATED] * job.scheme.code.workers
+        self._job, self._watch = job, watch
+        self._simulation = Simulation(job.problem.dataset, job.problem.objective, [point])
+
+    def train(self, recorder: Recorder) -> Ending:
+        """Until all rounds are done, Ctrl-C, or divergence."""
+        settings, clock_s = self._job.settings, 0.0
+        batch, runs = self._simulation.begin([0], [settings.seed])
         try:
-            _train(job, simulation, recorder, watch)
-        except (KeyboardInterrupt, Diverged) as error:
-            ended = error
-        recorder.evaluate()
-        unused = recorder.history.count * code.messages - recorder.used
-        more = {
-            "backend": "simulate",
-            "startup_s": startup_s,
-            "late_answers": {"cancel": 0, "wait": unused}.get(job.settings.late),
-            "cancelled": {"cancel": unused, "wait": 0}.get(job.settings.late),
+            for t in range(settings.rounds):
+                runs, *rounds = self._simulation.advance(batch, runs, 1, norms=True)
+                played, norm = jax.tree.map(lambda values: np.asarray(values)[0, 0], rounds)
+                if not np.isfinite(norm):
+                    raise Diverged(f"the gradient of round {t} is not finite: take smaller steps")
+                clock_s += float(played.wall_s)
+                recorder.write(self._record(t, clock_s, played, norm, np.asarray(runs.x[:, 0])))
+                self._watch()
+        except KeyboardInterrupt:
+            return Ending(Status.INTERRUPTED, "interrupted")
+        except Diverged as error:
+            return Ending(error.status, str(error))
+        return Ending(Status.OK, "")
+
+    def _record(self, t: int, clock_s: float, played: Any, norm: Any, x: np.ndarray) -> RoundRecord:
+        return RoundRecord(
+            round=t,
+            clock_s=clock_s,
+            round_s=float(played.wall_s),
+            waited=int(self._job.scheme.code.heard(played.got).sum()),
+            exact=bool(played.decode_error < ROUNDING),
+            decode_error=float(played.decode_error),
+            grad_norm=float(norm),
+            received_bytes=0,
+            lost=0,
+            faulty=0,
+            last_host=SIMULATED,
+            collected_s=float(played.round_s) + self._job.settings.overhead_s,
+            arrival_s=np.where(played.got, played.arrival_s, np.nan),
+            x=x,
+        )
+
+    def facts(self, recorder: Recorder) -> dict[str, Any]:
+        """What became of the answers; None where the simulator does not count them."""
+        late, unused = (
+            Late(self._job.settings.late),
+            recorder.history.count * self._job.scheme.code.messages - recorder.used,
+        )
+        return {
+            "late_answers": {Late.CANCEL: 0, Late.WAIT: unused}.get(late),
+            "cancelled": {Late.CANCEL: unused, Late.WAIT: 0}.get(late),
             "faulty_answers": 0,
             "lost_workers": [],
         }
-        summary = recorder.save(spec.choices["scheme"], [SIMULATED] * code.workers, more)
-    finally:
-        recorder.close()
-    instantiate("tracking", config, AbstractTracking).report(Finished(run_dir, config, spec.choices, summary))
-    if ended:
-        raise ended
-
-
-def _train(job: Job, simulation: Simulation, recorder: Recorder, watch: Callable[[], None]) -> None:
-    batch, runs = simulation.begin([0], [job.settings.seed])
-    clock_s = 0.0
-    for t in range(job.settings.rounds):
-        runs, *rounds = simulation.advance(batch, runs, 1, norms=True)
-        played, norm = jax.tree.map(lambda values: np.asarray(values)[0, 0], rounds)
-        if not np.isfinite(norm):
-            raise Diverged(f"the gradient of round {t} is not finite: take smaller steps")
-        clock_s += float(played.wall_s)
-        recorder.write(
-            RoundRecord(
-                round=t,
-                clock_s=clock_s,
-                round_s=float(played.wall_s),
-                waited=int(job.scheme.code.heard(played.got).sum()),
-                exact=bool(played.decode_error < ROUNDING),
-                decode_error=float(played.decode_error),
-                grad_norm=float(norm),
-                received_bytes=0,
-                lost=0,
-                faulty=0,
-                last_host=SIMULATED,
-                collected_s=float(played.round_s) + job.settings.overhead_s,
-                arrival_s=np.where(played.got, played.arrival_s, np.nan),
-                x=np.asarray(runs.x[:, 0]),
-            )
-        )
-        watch()

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from erasurehead_jax.caches import keep_compiled
 from erasurehead_jax.data import Dataset
 from erasurehead_jax.errors import ConfigError, require_number, require_whole
-from erasurehead_jax.hydra_app import CONFIG_DIR, checked, run_command
-from erasurehead_jax.job import instantiate
+from erasurehead_jax.hydra_app import checked, hydra_command, run_command
+from erasurehead_jax.job import build_data
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.rundir.files import SUMMARY, write_json
 from erasurehead_jax.rundir.versions import versions
@@ -44,7 +44,7 @@ class Study(NamedTuple):
     objective: AbstractObjective | None
 
 
-@hydra.main(config_path=CONFIG_DIR, config_name="whatif", version_base="1.3")
+@hydra_command("whatif")
 def whatif(cfg: DictConfig) -> None:
     """Simulates the grid, writes tables and figures into the run directory, and prints what they come to."""
     keep_compiled()
@@ -77,11 +77,9 @@ def check(cfg: DictConfig) -> Study:
         require_whole("chunk", cfg.chunk, 1)
     jax.config.update("jax_enable_x64", cfg.x64)
     training = cfg.mode == "training"
-    dataset = instantiate("data", config, Dataset) if training else None
-    objective = instantiate("objective", config, AbstractObjective) if training else None
-    if dataset is not None and objective is not None:
+    objective, dataset = build_data(config) if training else (None, None)
+    if training:
         require_whole("evaluate_every", cfg.evaluate_every, 1)
-        objective.check(dataset)
     points = grid_points(cfg, partial(_compose, task), len(dataset.train) if dataset else None)
     return Study(
         mode=cfg.mode,

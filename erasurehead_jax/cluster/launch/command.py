@@ -7,17 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from erasurehead_jax.cluster.signals import REFUSED
+from erasurehead_jax.cluster.launch import forkserver
+from erasurehead_jax.cluster.launch.environment import CARRIED, environment
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import JobSpec
 
-MODULE = "erasurehead_jax.cluster.rank"
-FOR_ALL = ("ERASUREHEAD_DATA", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS", "XLA_FLAGS")
+STUB = str(Path(__file__).with_name("stub.py"))
 
 # What mpirun and srun say of what a user can mend, and what to do.
 SAME = "the same Python environment at the same path"
 MEANINGS = {
-    rf"^{REFUSED}(.*)$": "{0}",
     r"There are not enough slots": (
         "more ranks than slots: fewer workers, or more slots= in cluster.hosts (in SLURM: --ntasks=)"
     ),
@@ -63,26 +62,20 @@ def require_startable(config: dict[str, Any]) -> None:
 
 
 def command(spec: JobSpec) -> list[str]:
-    """Starts the ranks of a job. `env` carries the settings to hosts that do not get ours."""
-    config = spec.config
-    start = [find_program(config["cluster"]), "-n", str(config["workers"] + 1)]
-    start += map(str, config["cluster"]["options"])
+    """Starts the ranks of a job. The stub carries the settings to hosts that do not get our environment."""
+    cluster = spec.config["cluster"]
+    start = [find_program(cluster), "-n", str(spec.config["workers"] + 1), *map(str, cluster["options"])]
     values = environment()
-    carried = [f"{name}={values[name]}" for name in (*_one_thread(), *FOR_ALL) if name in values]
-    return [*start, "env", *carried, sys.executable, "-m", MODULE, spec.to_json()]
+    carried = [f"{name}={values[name]}" for name in CARRIED if name in values]
+    host, process = spec.launcher
+    stub = [sys.executable, "-I", "-S", STUB, warm_up(cluster["program"]), host, str(process)]
+    return [*start, *stub, spec.to_json(), *carried]
 
 
-def environment() -> dict[str, str]:
-    """One thread a rank, CPU unless the user says otherwise, and Open MPI as root where that is who we are."""
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.getuid() == 0 else {}
-    xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-    defaults = {"JAX_PLATFORMS": "cpu", "OMPI_MCA_mpi_yield_when_idle": "1"}
-    return defaults | dict(os.environ) | _one_thread() | root | {"XLA_FLAGS": xla}
-
-
-def _one_thread() -> dict[str, str]:
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return threads | {"PYTHONUNBUFFERED": "1"}
+def warm_up(program: str) -> str:
+    """The address of the fork servers of this command. One starts here, in the background, if ranks may run here."""
+    here = program != "srun"  # whose ranks belong to a job step of their own
+    return forkserver.address(start=here)
 
 
 def explain(log: str) -> str | None:

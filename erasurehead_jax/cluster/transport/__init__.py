@@ -19,6 +19,7 @@ from erasurehead_jax.cluster.transport.wire import (
     mpi_version,
     rank,
     size,
+    start,
     take_job,
 )
 from erasurehead_jax.cluster.transport.worker_end import WorkerEnd
@@ -37,5 +38,6 @@ __all__ = [
     "mpi_version",
     "rank",
     "size",
+    "start",
     "take_job",
 ]

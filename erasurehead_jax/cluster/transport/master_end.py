@@ -8,21 +8,14 @@ from jaxtyping import Float, Int
 
 from erasurehead_jax.cluster.transport.wire import (
     ALL,
-    ANSWER,
-    END,
-    GOODBYE,
     HEADER,
-    HELLO,
     MASTER_NAP_S,
-    MODEL,
     MPI,
-    RELEASE,
-    SHRINK,
-    SIGN,
-    STAY,
     STOP,
     Nap,
     Packet,
+    Release,
+    Tag,
     from_everybody,
 )
 
@@ -72,7 +65,7 @@ class MasterEnd:
     def _hellos(self, dim: int) -> list[Int[np.ndarray, " t"]]:
         """Waits until every worker is ready and has said which coordinates it touches; none if it died before."""
         coordinates: list[np.ndarray] = [np.empty(0, np.int64)] * self._workers
-        for j, touched in from_everybody(HELLO, np.dtype(np.int64), self._lose):
+        for j, touched in from_everybody(Tag.HELLO, np.dtype(np.int64), self._lose):
             if len(touched) == 1 and touched[0] == ALL:
                 touched = np.arange(dim)
             # Workers with the same blocks share one array, and later one gather of the model.
@@ -113,7 +106,7 @@ class MasterEnd:
                     np.take(x, touched, out=packet.payload, mode="clip")  # "raise" would copy twice
                     gathered[id(touched)] = packet.payload
             try:
-                self._sends[j] = self._comm.Issend(content, j + 1, MODEL)
+                self._sends[j] = self._comm.Issend(content, j + 1, Tag.MODEL)
             except MPI.Exception as error:
                 self._lose(j, error)
             self._outdated[j] = False
@@ -178,8 +171,8 @@ class MasterEnd:
 
     def _take_sign(self, worker: int) -> None:
         try:
-            if self._comm.Iprobe(worker + 1, SIGN):
-                self._comm.Recv(np.empty(0, np.uint8), worker + 1, SIGN)
+            if self._comm.Iprobe(worker + 1, Tag.SIGN):
+                self._comm.Recv(np.empty(0, np.uint8), worker + 1, Tag.SIGN)
                 self.sign_s[worker] = time.perf_counter()
         except MPI.Exception as error:
             self._lose(worker, error)
@@ -194,7 +187,7 @@ class MasterEnd:
         if self._dead[worker] or self._posted[message]:
             return
         try:
-            self._receives[message] = self._comm.Irecv(self._inbox[message].bytes, worker + 1, ANSWER + message)
+            self._receives[message] = self._comm.Irecv(self._inbox[message].bytes, worker + 1, Tag.ANSWER + message)
             self._posted[message] = True
         except MPI.Exception as error:
             self._lose(worker, error)
@@ -219,8 +212,8 @@ class MasterEnd:
                 try:
                     if self._dead[j]:
                         self._staying.remove(j)
-                    elif self._comm.Iprobe(j + 1, GOODBYE):
-                        self._comm.Recv(np.empty(0, np.uint8), j + 1, GOODBYE)
+                    elif self._comm.Iprobe(j + 1, Tag.GOODBYE):
+                        self._comm.Recv(np.empty(0, np.uint8), j + 1, Tag.GOODBYE)
                         self._staying.remove(j)
                 except MPI.Exception as error:
                     self._lose(j, error)
@@ -237,16 +230,16 @@ class MasterEnd:
         """After everybody's goodbye: lets the workers, and this rank, finalize; or if `stay` and nobody is dead, keeps
         them for the next job. Returns whether they stay.
         """
-        verdict = SHRINK if not self.complete else STAY if stay else END
+        verdict = Release.SHRINK if not self.complete else Release.STAY if stay else Release.END
         for j in np.flatnonzero(~self._dead).tolist():
             try:
-                self._comm.Send(np.array([verdict], np.uint8), j + 1, RELEASE)
+                self._comm.Send(np.array([verdict], np.uint8), j + 1, Tag.RELEASE)
             except MPI.Exception as error:
                 self._lose(j, error)
         for message in np.flatnonzero(self._posted).tolist():
             if not self._dead[self._owner[message]]:
                 self._receives[message].Cancel()
                 self._receives[message].Wait()
-        if verdict == SHRINK:
+        if verdict == Release.SHRINK:
             self._comm.Shrink()
-        return verdict == STAY
+        return verdict == Release.STAY

@@ -3,26 +3,38 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 from typing import Any
 
 import mpi4py
 import numpy as np
 
-mpi4py.rc.thread_level = "funneled"  # rank 0 has threads (tracking), but only its main one speaks MPI
+mpi4py.rc.initialize = mpi4py.rc.finalize = False  # a fork server imports this, and only its forks start MPI
 
 from mpi4py import MPI  # noqa: E402
 
-MODEL, HELLO, GOODBYE, RELEASE, JOB, INTRODUCTION, SIGN, ANSWER = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    16,
-)  # tags; message m has tag ANSWER + m
-END, SHRINK, STAY = 0, 1, 2  # what becomes of the ranks after a job: they finalize, the dead cut off first, or wait
+
+class Tag(IntEnum):
+    """What an MPI message is. Message m of a round has the tag ANSWER + m."""
+
+    MODEL = 1
+    HELLO = 2  # a worker is ready, and touches these coordinates
+    GOODBYE = 3  # a worker has taken the last model, and its answers have been received
+    RELEASE = 4  # the master's reply to a goodbye
+    JOB = 5
+    INTRODUCTION = 6
+    SIGN = 7  # of life
+    ANSWER = 16
+
+
+class Release(IntEnum):
+    """What ranks do after a job."""
+
+    END = 0
+    SHRINK = 1  # end, after the dead have been cut off
+    STAY = 2  # wait for the next job
+
+
 REHEARSAL, STOP = -1, -2  # instead of a round: a model to answer at once, no more models
 ALL = -1  # instead of coordinates: every one
 HEADER = 16  # bytes: the round (int64) and the seconds to sleep first (float64)
@@ -69,6 +81,12 @@ class Packet:
         self._delay_s[0] = delay_s
 
 
+def start() -> None:
+    """Starts MPI on this rank. Rank 0 has threads (tracking), but only its main one speaks MPI."""
+    MPI.Init_thread(MPI.THREAD_FUNNELED)
+    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)
+
+
 def rank() -> int:
     """This process's rank: 0 is the master, worker j is rank j + 1."""
     return MPI.COMM_WORLD.Get_rank()
@@ -87,10 +105,10 @@ def mpi_version() -> str:
 def introduce(mine: dict[str, Any]) -> list[dict[str, Any] | None]:
     """On rank 0 what all ranks say of themselves, None for one that has died; nothing on the others."""
     if rank() > 0:
-        MPI.COMM_WORLD.Send(np.frombuffer(json.dumps(mine).encode(), np.uint8), 0, INTRODUCTION)
+        MPI.COMM_WORLD.Send(np.frombuffer(json.dumps(mine).encode(), np.uint8), 0, Tag.INTRODUCTION)
         return []
     said: list[dict[str, Any] | None] = [mine, *[None] * (size() - 1)]
-    for j, words in from_everybody(INTRODUCTION, np.dtype(np.uint8), lambda *_: None):
+    for j, words in from_everybody(Tag.INTRODUCTION, np.dtype(np.uint8), lambda *_: None):
         said[j + 1] = json.loads(words.tobytes())
     return said
 
@@ -118,16 +136,16 @@ def from_everybody(
 def hand_out(job: str) -> None:
     """Gives the next job to every worker that waits in `take_job`; an empty one: there are no more."""
     for j in range(1, size()):
-        MPI.COMM_WORLD.Send(np.frombuffer(job.encode(), np.uint8), j, JOB)
+        MPI.COMM_WORLD.Send(np.frombuffer(job.encode(), np.uint8), j, Tag.JOB)
 
 
 def take_job() -> str:
     """Waits for the master's next job; empty if there are no more."""
     comm, status, nap = MPI.COMM_WORLD, MPI.Status(), Nap()
-    while not comm.Iprobe(0, JOB, status):
+    while not comm.Iprobe(0, Tag.JOB, status):
         nap()
     job = np.empty(status.Get_count(MPI.BYTE), np.uint8)
-    comm.Recv(job, 0, JOB)
+    comm.Recv(job, 0, Tag.JOB)
     return job.tobytes().decode()
 
 

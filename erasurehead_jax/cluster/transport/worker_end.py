@@ -7,18 +7,12 @@ from jaxtyping import Float, Int
 
 from erasurehead_jax.cluster.transport.wire import (
     ALL,
-    ANSWER,
-    GOODBYE,
-    HELLO,
-    MODEL,
     MPI,
-    RELEASE,
-    SHRINK,
-    SIGN,
-    STAY,
     STOP,
     Nap,
     Packet,
+    Release,
+    Tag,
 )
 
 
@@ -42,12 +36,12 @@ class WorkerEnd:
         self._sends = dict.fromkeys(messages, MPI.REQUEST_NULL)
         self._receive = self._post()
         self._sign_every_s, self._signed_s, self._sign = sign_every_s, time.perf_counter(), MPI.REQUEST_NULL
-        hello, nap = self._comm.Isend(np.array([ALL] if touched is None else touched, np.int64), 0, HELLO), Nap()
+        hello, nap = self._comm.Isend(np.array([ALL] if touched is None else touched, np.int64), 0, Tag.HELLO), Nap()
         while not hello.Test():
             nap()
 
     def _post(self) -> MPI.Request:
-        return self._comm.Irecv(self._models[self._incoming].bytes, 0, MODEL)
+        return self._comm.Irecv(self._models[self._incoming].bytes, 0, Tag.MODEL)
 
     def newer(self) -> bool:
         """Has a model arrived that is newer than the one in use? Only the newest is kept."""
@@ -64,7 +58,7 @@ class WorkerEnd:
         """Not while the last one is on its way, so that they do not pile up."""
         now_s = time.perf_counter()
         if now_s > self._signed_s + self._sign_every_s and self._sign.Test():
-            self._sign = self._comm.Issend(np.empty(0, np.uint8), 0, SIGN)
+            self._sign = self._comm.Issend(np.empty(0, np.uint8), 0, Tag.SIGN)
             self._signed_s = now_s
 
     def next_model(self) -> Packet | None:
@@ -95,7 +89,7 @@ class WorkerEnd:
         packet = self._answers[message]
         packet.label(round_)
         packet.payload[:] = vector
-        self._sends[message] = self._comm.Issend(packet.bytes, 0, ANSWER + message)
+        self._sends[message] = self._comm.Issend(packet.bytes, 0, Tag.ANSWER + message)
 
     def goodbye(self) -> bool:
         """Waits until everything sent has been taken, tells the master, and waits for its word: True if there may be
@@ -106,14 +100,14 @@ class WorkerEnd:
         nap = Nap()
         while not self._sign.Test():
             nap()
-        self._comm.Send(np.empty(0, np.uint8), 0, GOODBYE)
+        self._comm.Send(np.empty(0, np.uint8), 0, Tag.GOODBYE)
         verdict, nap = np.zeros(1, np.uint8), Nap()
-        released = self._comm.Irecv(verdict, 0, RELEASE)
+        released = self._comm.Irecv(verdict, 0, Tag.RELEASE)
         while not released.Test():
             nap()
-        if verdict[0] == SHRINK:
+        if verdict[0] == Release.SHRINK:
             self._comm.Shrink()  # without the dead: with them MPI_Finalize would hang
-        return bool(verdict[0] == STAY)
+        return bool(verdict[0] == Release.STAY)
 
     def _finish(self, message: int) -> None:
         nap = Nap()

@@ -1,0 +1,237 @@
+"""One import for all ranks of a host: `python -m erasurehead_jax.cluster.launch.forkserver ADDRESS`.
+
+Imports JAX and this package, but starts neither a JAX backend nor MPI, and forks a rank for every stub that asks. It
+has a single thread, so that forking is safe. It is the parent of its ranks: it reports to their stubs how they end,
+kills a rank whose stub is gone (even a stopped one), and takes all with it when it dies.
+
+The launcher starts it early, beside its own work, and it ends when the launcher's pipe closes (`--with-stdin`). On
+other hosts the first stub starts it, and it ends after its last rank.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import os
+import secrets
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from erasurehead_jax.cluster.launch.environment import THREADS, environment
+from erasurehead_jax.cluster.signals import end_with_parent
+
+MODULE = "erasurehead_jax.cluster.launch.forkserver"
+WITH_STDIN = "--with-stdin"
+# What JAX imports when it first starts and compiles, 15 ms a rank; where it changes its mind the ranks import more.
+IMPORTED_BY_JAX_LATER = (
+    "jax.experimental.multihost_utils",
+    "jaxlib.mlir.dialects.mhlo",
+    "jaxlib.mlir.dialects.builtin",
+)
+READ_BY_IMPORTS = ("JAX", "XLA", "PYTHON", "LD_", "CUDA", *THREADS)  # variables: ranks get the others when forked
+UNUSED_S = 60.0  # a server without ranks that nobody holds open ends after so long
+
+
+UNNEEDED = ("backend=simulate", "hydra/launcher=", "cluster=slurm_srun", "-h", "--h", "-c", "--c", "--i", "-s", "--s")
+
+_started: list[tuple[subprocess.Popen, dict[str, str], str]] = []  # by this process: server, environment, address
+
+
+def start_early(arguments: list[str]) -> None:
+    """Starts a server beside the imports of this process, unless the command line says that no ranks will run here.
+
+    A wrong guess costs only time that another core has.
+    """
+    if not any(argument.startswith(UNNEEDED) for argument in arguments):
+        address(start=True)
+
+
+def address(start: bool) -> str:
+    """The address of the fork servers of this process; if `start`, one is starting or running on this host."""
+    now = {name: value for name, value in environment().items() if name.startswith(READ_BY_IMPORTS)}
+    if _started and (_started[0][1] != now or _started[0][0].poll() is not None):
+        stop()
+    if not _started:
+        name = f"erasurehead-jax-{os.getpid()}-{secrets.token_hex(8)}"
+        if not (start and sys.platform == "linux"):
+            return name
+        server = subprocess.Popen(
+            [sys.executable, "-m", MODULE, name, WITH_STDIN],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # where it fails, ranks import by themselves, and show the error
+            start_new_session=True,
+        )
+        _started.append((server, now, name))
+    return _started[0][2]
+
+
+def stop() -> None:
+    """Ends the server that this process has started, if there is one."""
+    while _started:
+        server = _started.pop()[0]
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait()
+
+
+atexit.register(stop)
+
+
+def main() -> None:
+    """Serves until nobody needs it any more."""
+    address = sys.argv[1]
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            listener.bind("\0" + address)
+        except OSError:  # another was first
+            return
+        listener.listen(1024)
+        _import_everything()
+        Server(listener, with_stdin=WITH_STDIN in sys.argv).serve()
+
+
+def _import_everything() -> None:
+    """What a rank will need. Importing starts neither JAX's backend nor MPI."""
+    gc.disable()  # it takes a fifth of the time of the imports, and finds nothing
+    import optax  # noqa: F401
+    from setproctitle import setproctitle
+
+    import erasurehead_jax.cluster.hosts
+    import erasurehead_jax.cluster.lead
+    import erasurehead_jax.cluster.rank
+    import erasurehead_jax.cluster.worker
+    import erasurehead_jax.optimizers  # noqa: F401
+
+    for name in IMPORTED_BY_JAX_LATER:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+    setproctitle(f"erasurehead-jax fork server: {sys.argv[1]}")  # before a rank has an environment of its own
+    gc.collect()
+    gc.freeze()  # so that the collector of a rank does not copy the pages that all share
+    gc.enable()
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    if threads != 1:
+        raise RuntimeError(f"{threads} threads after the imports: forking would not be safe")
+
+
+class Server:
+    """Forks ranks and looks after them."""
+
+    def __init__(self, listener: socket.socket, with_stdin: bool):
+        self._listener = listener
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._held, self._let_go = with_stdin, False
+        if with_stdin:
+            self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ, self._read_stdin)
+        self._ranks: dict[int, socket.socket] = {}  # by process id
+        self._wake, self._signalled = socket.socketpair()
+        for end in (self._wake, self._signalled):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._signalled.fileno())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._reap)
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def serve(self) -> None:
+        """Until the launcher lets go of it, or after the last rank."""
+        patience_s = UNUSED_S  # with which a server that nobody holds open waits for its first rank
+        while self._held or self._ranks or patience_s:
+            events = self._selector.select(None if self._held or self._ranks else patience_s)
+            for key, _ in events:
+                key.data(key.fileobj)
+            if self._ranks or not events or self._let_go:
+                patience_s = 0.0
+
+    def _accept(self, _: object) -> None:
+        connection, _ = self._listener.accept()
+        try:
+            _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if user != os.getuid():
+                raise PermissionError("only our own stubs")
+            size, streams, _, _ = socket.recv_fds(connection, 12, 3)
+            request = bytearray()
+            while len(request) < int(size):
+                request += connection.recv(int(size) - len(request)) or _broken()
+            spec, folder, cores, *variables = map(os.fsdecode, bytes(request).split(b"\0"))
+        except (OSError, ValueError):
+            connection.close()
+            return
+        pid = os.fork()
+        if pid == 0:
+            self._become_rank(spec, folder, cores, variables, streams)
+        for stream in streams:
+            os.close(stream)
+        self._ranks[pid] = connection
+        self._selector.register(connection, selectors.EVENT_READ, self._stub_gone)
+        with contextlib.suppress(OSError):
+            connection.sendall(b"%d\n" % pid)
+
+    def _become_rank(self, spec: str, folder: str, cores: str, variables: list[str], streams: list[int]) -> NoReturn:
+        try:
+            end_with_parent()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            for key in list(self._selector.get_map().values()):
+                if key.fd != 0:
+                    os.close(key.fd)
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+                os.close(stream)
+            os.environ.clear()
+            for variable in variables:
+                name, _, value = variable.partition("=")
+                os.environ[name] = value
+            os.chdir(folder)
+            os.sched_setaffinity(0, map(int, cores.split(",")))
+            from erasurehead_jax.cluster import rank
+
+            rank.main(spec)
+        finally:
+            os._exit(1)
+
+    def _stub_gone(self, connection: socket.socket) -> None:
+        """The rank has nobody left who stands for it."""
+        self._selector.unregister(connection)
+        for pid, its in self._ranks.items():
+            if its is connection:
+                os.kill(pid, signal.SIGKILL)
+
+    def _reap(self, _: object) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake.recv(4096)
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = found
+                connection = self._ranks.pop(pid)
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(connection)
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"%d\n" % status)
+                connection.close()
+
+    def _read_stdin(self, _: object) -> None:
+        if not os.read(0, 4096):
+            self._selector.unregister(0)
+            self._held, self._let_go = False, True
+            for pid in self._ranks:  # the launcher has died
+                os.kill(pid, signal.SIGKILL)
+
+
+def _broken() -> bytes:
+    raise ConnectionError
+
+
+if __name__ == "__main__":
+    main()

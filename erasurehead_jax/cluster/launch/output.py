@@ -1,0 +1,64 @@
+"""What the ranks print: messages for the launcher; everything else goes to the log of the job at hand."""
+
+import contextlib
+import os
+import queue
+import threading
+from pathlib import Path
+from typing import IO
+
+from erasurehead_jax.cluster.signals import Message, receive
+
+KEPT = 100_000  # characters of what has been printed, to explain a failed start without the disk
+
+
+class Output:
+    """Reads a pipe in a thread until it closes. A log that cannot be written costs the log only."""
+
+    def __init__(self, pipe: IO[bytes], log: Path):
+        self.text = ""
+        self._pipe, self._log = pipe, _opened(log)
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def follow(self, log: Path) -> None:
+        """From now on the log is there."""
+        before, self._log = self._log, _opened(log)
+        with contextlib.suppress(OSError):
+            before.close()
+
+    def next_message(self, within_s: float) -> Message | None:
+        """The next message, if one comes within so many seconds."""
+        with contextlib.suppress(queue.Empty):
+            return self._messages.get(timeout=within_s)
+        return None
+
+    def close(self, within_s: float) -> None:
+        """Waits until everything has been read; what ranks that cannot be killed still print is dropped."""
+        self._thread.join(within_s)
+        with contextlib.suppress(OSError):
+            self._log.close()
+
+    def _read(self) -> None:
+        blank = b""  # a message is preceded by a line break, in case something else did not end with one
+        for line in iter(self._pipe.readline, b""):
+            text = line.decode(errors="replace")
+            if message := receive(text.rstrip("\n")):
+                self._messages.put(message)
+                blank = b""
+            elif line == b"\n" and not blank:
+                blank = line
+            else:
+                self.text = (self.text + text)[-KEPT:]
+                with contextlib.suppress(OSError, ValueError):
+                    self._log.write(blank + line)
+                    self._log.flush()
+                blank = b""
+
+
+def _opened(log: Path) -> IO[bytes]:
+    try:
+        return log.open("ab")
+    except OSError:
+        return open(os.devnull, "ab")

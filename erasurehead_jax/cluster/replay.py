@@ -1,0 +1,98 @@
+"""A debug mode: what the protocol was told in a run is recorded, and played back without a process.
+
+python -m erasurehead_jax.train cluster.record_events=true ...
+python -m erasurehead_jax.cluster.replay DIR [--round N]
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import yaml
+
+from erasurehead_jax.cluster.protocol import Decision, Event, Fail, Journal, Protocol, Update, Wait
+from erasurehead_jax.errors import ConfigError, Status
+from erasurehead_jax.job import instantiate
+from erasurehead_jax.rundir.files import EVENTS
+from erasurehead_jax.scheme import Scheme
+
+
+class Replayed(NamedTuple):
+    """An event, the decision when it was recorded and the one now, in words."""
+
+    round: int
+    event: Event
+    recorded: str
+    now: str
+
+
+def journal(file: IO[str]) -> Journal:
+    """Writes every event and decision as a line of JSON."""
+
+    def write(event: Event, decision: Decision) -> None:
+        file.write(json.dumps([*event, describe(decision)]) + "\n")
+
+    return write
+
+
+def describe(decision: Decision) -> str:
+    """The decision in words."""
+    match decision:
+        case Wait(until_s):
+            return "wait" if math.isinf(until_s) else f"wait until {until_s:.6f}"
+        case Update(got):
+            return f"update with messages {np.flatnonzero(got).tolist()}"
+        case Fail(reason):
+            return f"fail: {reason}"
+    return "proceed"
+
+
+def replay(run_dir: Path) -> Iterator[Replayed]:
+    """Plays the events of a run back. Raises ConfigError if the run has recorded none."""
+    try:
+        config = yaml.safe_load((run_dir / ".hydra" / "config.yaml").read_text())
+        lines = (run_dir / EVENTS).read_text().splitlines()
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename}: {error.strerror}; only a run with cluster.record_events=true can be replayed"
+        ) from None
+    scheme = instantiate("scheme", config, Scheme)
+    protocol = Protocol(scheme, config["late"], config["cluster"]["on_loss"])
+    for line in lines:
+        name, content, t, recorded = json.loads(line)
+        if name == "restored":
+            rounds, late, faulty, losses = content
+            protocol.restore(rounds, np.array(late), np.array(faulty), [tuple(loss) for loss in losses])
+            continue
+        decision = getattr(protocol, name)(*content, t)
+        yield Replayed(protocol.round, Event(name, content, t), recorded, describe(decision))
+
+
+def main() -> None:
+    """Prints the events with their decisions; status 1 if any decision differs from the recorded one."""
+    parser = argparse.ArgumentParser(prog="erasurehead_jax.cluster.replay", description="Replay a run's protocol.")
+    parser.add_argument("run_dir", type=Path, metavar="DIR")
+    parser.add_argument("--round", type=int, help="print this round only")
+    arguments = parser.parse_args()
+    differing = 0
+    try:
+        for round_, event, recorded, now in replay(arguments.run_dir):
+            differs = recorded != now
+            differing += differs
+            if arguments.round in (None, round_):
+                happened = " ".join([event.name, *map(str, event.content)])
+                print(f"round {round_}  {event.t:12.6f} s  {happened}: {now}" + f"  (was: {recorded})" * differs)
+    except ConfigError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(Status.BAD_INPUT)
+    print(f"{differing} decisions differ from the recorded ones")
+    sys.exit(Status.FAILED if differing else Status.OK)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""From an exception to what a user reads, one line or a traceback, and to the exit status."""
+
+import re
+import shlex
+import sys
+import traceback
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from erasurehead_jax.errors import ConfigError, Status, Stopped
+from erasurehead_jax.settings import nearest
+
+USER_ERRORS = (ConfigError, HydraException, OmegaConfBaseException, yaml.MarkedYAMLError)
+
+
+def override(name: str, value: Any) -> str:
+    """`name=value` as it can be pasted into a shell: quoted for Hydra's grammar and for the shell, where needed."""
+    text = str(value)
+    if not re.fullmatch(r"[A-Za-z0-9_./:\-]+", text):
+        text = QuotedString(text, Quote.double).with_quotes()
+    return shlex.quote(f"{name}={text}")
+
+
+def report_error(error: Exception) -> Status:
+    """Prints what went wrong, and returns the exit status."""
+    if isinstance(error, Stopped):
+        print(f"stopped: {error}", file=sys.stderr)
+        return error.status
+    refused = _raised_by(error, "hydra") or _raised_by(error, "optuna") or _made_no_run_dir(error)
+    if refused or isinstance(error, USER_ERRORS):
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return Status.BAD_INPUT
+    traceback.print_exception(error)
+    return Status.FAILED
+
+
+def one_line(error: BaseException) -> str:
+    """The error as one line: the field, its value, the rule, what to do."""
+    text = str(error)
+    match error:
+        case MissingConfigException() if error.missing_cfg_file and error.options:
+            group, _, name = error.missing_cfg_file.rpartition("/")
+            text = f"{group}={name}: unknown; choose one of {', '.join(error.options)}"
+        case MissingMandatoryValue():
+            text = f"{error.full_key}=???: needs a value"
+        case OverrideParseException():
+            text = _unparsed(error)
+        case ConfigCompositionException() if found := re.match(r"Could not override '(.+?)'\.", text):
+            text = _unknown(found[1], error.__cause__)
+        case yaml.MarkedYAMLError() if error.problem_mark:
+            mark = error.problem_mark
+            text = f"{mark.name}, line {mark.line + 1}: is not valid YAML ({error.problem})"
+        case OSError() if error.filename:
+            text = f"{error.filename}: {error.strerror}; choose another folder (hydra.run.dir=...)"
+        case ValueError() if _raised_by(error, "hydra"):
+            text = f"{' '.join(sys.argv[1:])}: {error}"
+        case ValueError() if _raised_by(error, "optuna"):
+            text = f"the sweep has no result ({error}); the reasons of its trials are above"
+    return " ".join(text.split())
+
+
+def _unparsed(error: OverrideParseException) -> str:
+    given = str(error.override)
+    name, equals, value = given.partition("=")
+    if not equals:
+        return f"{given}: has no value; write {given}=VALUE"
+    reason = str(error.__cause__ or error).splitlines()[0]
+    return f"{given}: does not fit Hydra's grammar ({reason}); quote the value: {override(name, value)}"
+
+
+def _unknown(key: str, cause: BaseException | None) -> str:
+    """A key that the config does not have, with the nearest one that it has."""
+    prefix, _, name = key.rpartition(".")
+    parent = getattr(cause, "parent_node", None)
+    names = [str(each) for each in parent] if isinstance(parent, DictConfig) else []
+    known = [each for each in names if not each.startswith("_") and each != "hydra"]
+    given = next((each for each in sys.argv[1:] if each.partition("=")[0] == key), key)
+    return f"{given}: unknown setting; {nearest(name, known) if known else f'{prefix or key} has no settings'}"
+
+
+def _raised_by(error: BaseException, package: str) -> bool:
+    """Some refusals by Hydra, of a command line, and by Optuna are plain ValueErrors."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    made_in = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
+    return isinstance(error, ValueError) and made_in.startswith(f"{package}.")
+
+
+def _made_no_run_dir(error: BaseException) -> bool:
+    """Could Hydra not make the run directory? It does so before the job begins."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
+    in_job = any(frame.f_code.co_name == "guarded" for frame in frames)
+    return isinstance(error, OSError) and not in_job and any(name.startswith("hydra.") for name in modules)

@@ -1,0 +1,45 @@
+"""The typed settings of a run, and what is known of every key: its rule and its documentation."""
+
+from typing import Any
+
+from erasurehead_jax.errors import require_choice
+from erasurehead_jax.settings.keys import (
+    CheckpointSettings as CheckpointSettings,
+    ClusterSettings as ClusterSettings,
+    Settings as Settings,
+    WhatIfSettings as WhatIfSettings,
+)
+from erasurehead_jax.settings.policies import Late
+from erasurehead_jax.settings.rules import Setting, nearest as nearest
+from erasurehead_jax.settings.schema import (
+    check_values,
+    help_text as help_text,
+    json_schema as json_schema,
+    keys,
+    require_keys as require_keys,
+)
+from erasurehead_jax.settings.targets import require_callable as require_callable
+
+SHARED = ("workers", "blocks", "load", "wait_for", "rounds", "seed", "l2", "x64", "compute_s", "overhead_s")
+
+
+def read_settings(config: dict[str, Any]) -> Settings:
+    """The settings of a resolved `train` config. Raises ConfigError for the first one that breaks a rule."""
+    if config["backend"] == "mpi":
+        require_choice("late", config["late"], [each for each in Late if each != Late.QUEUE])
+    check_values(Settings, config)
+    own = {name: config[name] for name in Settings._fields}
+    own["cluster"] = _read(ClusterSettings, config["cluster"])
+    own["checkpoint"] = _read(CheckpointSettings, config["checkpoint"])
+    return Settings(**own)
+
+
+def check_numbers(config: dict[str, Any]) -> None:
+    """Raises ConfigError for a top-level number, of `train` or `whatif`, outside its range."""
+    for name, key in keys(WhatIfSettings).items():
+        if isinstance(key, Setting) and name in (*SHARED, "evaluate_every"):
+            key.rule.check(name, config[name])
+
+
+def _read(settings: Any, group: dict[str, Any]) -> Any:
+    return settings(**{name: group[name] for name in settings._fields if name in group})

@@ -1,0 +1,11 @@
+"""`python -m erasurehead_jax.settings` writes configs/*.schema.json, which editors read, from the keys."""
+
+import json
+from pathlib import Path
+
+from erasurehead_jax.hydra_app import CONFIG_DIR
+from erasurehead_jax.settings import json_schema
+from erasurehead_jax.settings.keys import COMMANDS
+
+for command in COMMANDS:
+    (Path(CONFIG_DIR) / f"{command}.schema.json").write_text(json.dumps(json_schema(command), indent=2) + "\n")

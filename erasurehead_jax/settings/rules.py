@@ -1,0 +1,101 @@
+"""What a setting may be: a rule that checks a value, with the JSON schema that tells an editor the same."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from erasurehead_jax.errors import ConfigError, require_choice, require_number, require_whole, shown
+
+MANY = 12  # more names are not listed in one line
+
+
+class Rule(NamedTuple):
+    """`check(field, value)` raises ConfigError; `words` and `schema` describe the values that pass."""
+
+    check: Callable[[str, Any], None]
+    words: str
+    schema: dict[str, Any]
+
+
+class Setting(NamedTuple):
+    """One key of a config: its rule and one line of documentation."""
+
+    rule: Rule
+    doc: str
+
+
+def whole(least: int) -> Rule:
+    """A whole number, at least this."""
+    schema = {"type": "integer", "minimum": least}
+    return Rule(lambda field, value: require_whole(field, value, least), "whole number", schema)
+
+
+def number(above: float | None = None) -> Rule:
+    """A finite number, 0 or more, or more than `above`."""
+    schema = {"type": "number", "minimum": 0} if above is None else {"type": "number", "exclusiveMinimum": above}
+    return Rule(lambda field, value: require_number(field, value, above), "number", schema)
+
+
+def choice(*values: str) -> Rule:
+    """One of these strings."""
+    schema = {"type": "string", "enum": list(values)}
+    return Rule(lambda field, value: require_choice(field, value, values), " | ".join(values), schema)
+
+
+def switch() -> Rule:
+    """true or false."""
+
+    def check(field: str, value: Any) -> None:
+        if type(value) is not bool:
+            raise ConfigError(f"{field}={shown(value)}: must be true or false")
+
+    return Rule(check, "true | false", {"type": "boolean"})
+
+
+def text(what: str) -> Rule:
+    """A string: `what` says of which kind."""
+
+    def check(field: str, value: Any) -> None:
+        if not isinstance(value, str):
+            raise ConfigError(f"{field}={shown(value)}: must be {what}")
+
+    return Rule(check, what, {"type": "string"})
+
+
+def listed(of: Rule, or_one: bool = False) -> Rule:
+    """A list; with `or_one`, also a single value."""
+
+    def check(field: str, value: Any) -> None:
+        values = value if isinstance(value, list) else [value]
+        if not values or not (or_one or isinstance(value, list)):
+            raise ConfigError(f"{field}={shown(value)}: must be a list with at least one value")
+        for each in values:
+            of.check(field, each)
+
+    schema = {"type": "array", "items": of.schema, "minItems": 1}
+    return Rule(check, f"list of: {of.words}", {"anyOf": [of.schema, schema]} if or_one else schema)
+
+
+def anything(words: str) -> Rule:
+    """Checked where it is used."""
+    return Rule(lambda field, value: None, words, {})
+
+
+def optional(rule: Rule) -> Rule:
+    """null, or what the rule says."""
+
+    def check(field: str, value: Any) -> None:
+        if value is not None:
+            rule.check(field, value)
+
+    schema = {"anyOf": [rule.schema, {"type": "null"}]} if rule.schema else {}
+    return Rule(check, f"{rule.words} | null", schema)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to try instead of an unknown name."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"choose one of {', '.join(known)}" if len(known) <= MANY else "--help lists those there are"

@@ -1,0 +1,80 @@
+"""Is a `_target_` there, and does it take the settings beside it? Asked before it is called."""
+
+import importlib
+import inspect
+from typing import Any
+
+import hydra.utils
+
+from erasurehead_jax.errors import ConfigError, shown
+from erasurehead_jax.settings.rules import nearest
+
+OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
+
+
+def require_callable(field: str, settings: Any) -> None:
+    """Raises ConfigError if some target in these settings cannot be imported, lacks a setting, or does not know one.
+
+    An error inside a user's module is raised as it is.
+    """
+    if isinstance(settings, list):
+        for i, each in enumerate(settings):
+            require_callable(f"{field}.{i}", each)
+    if not isinstance(settings, dict):
+        return
+    if "_target_" in settings:
+        _require_arguments(field, _locate(field, settings["_target_"]), settings)
+    for name, value in settings.items():
+        require_callable(f"{field}.{name}", value)
+
+
+def _locate(field: str, target: Any) -> Any:
+    try:
+        made = hydra.utils.get_object(target)
+    except Exception as error:
+        cause = error.__cause__
+        missing = isinstance(cause, ModuleNotFoundError) and f"{target}.".startswith(f"{cause.name}.")
+        if cause is not None and not isinstance(cause, AttributeError) and not missing:
+            raise cause from None  # in the user's module
+        raise ConfigError(f"{field}._target_={shown(target)}: {_why_not_found(str(target))}") from None
+    if not callable(made):
+        raise ConfigError(f"{field}._target_={target}: is not a class or a function")
+    return made
+
+
+def _why_not_found(target: str) -> str:
+    """Which part of the path is missing, and the nearest name that there is."""
+    parts = target.split(".")
+    found: Any = None
+    for i, part in enumerate(parts):
+        name = ".".join(parts[: i + 1])
+        if found is not None and hasattr(found, part):
+            found = getattr(found, part)
+            continue
+        try:
+            found = importlib.import_module(name)
+        except (ImportError, ValueError):
+            if found is None:
+                return f"there is no module {name!r} here or on the PYTHONPATH"
+            known = [each for each in dir(found) if not each.startswith("_")]
+            return f"{'.'.join(parts[:i])} has no {part!r}; {nearest(part, known)}"
+    return "cannot be imported"
+
+
+def _require_arguments(field: str, target: Any, settings: dict[str, Any]) -> None:
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # a built-in that does not say
+        return
+    if any(each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
+    named = [name for name, each in parameters.items() if each.kind != inspect.Parameter.VAR_POSITIONAL]
+    for name, value in settings.items():
+        if name not in (*OF_HYDRA, *named):
+            advice = nearest(name, named) if named else f"{settings['_target_']} takes none"
+            raise ConfigError(f"{field}.{name}={shown(value)}: unknown setting; {advice}")
+    if settings.get("_partial_") or settings.get("_args_"):
+        return
+    for name, each in parameters.items():
+        if each.default is each.empty and each.kind != each.VAR_POSITIONAL and name not in settings:
+            raise ConfigError(f"{field}.{name}: needs a value; {settings['_target_']} has no default for it")
