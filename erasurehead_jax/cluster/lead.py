@@ -13,11 +13,13 @@ import numpy as np
 from erasurehead_jax.cluster import transport
 from erasurehead_jax.cluster.checkpoint import Checkpoints, Snapshot, fingerprint, read
 from erasurehead_jax.cluster.master import Master
+from erasurehead_jax.cluster.protocol import Journal
+from erasurehead_jax.cluster.replay import journal
 from erasurehead_jax.cluster.signals import INTERRUPT, Outcome, Started, send
 from erasurehead_jax.errors import Status, Stopped
 from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
-from erasurehead_jax.rundir.files import storing
-from erasurehead_jax.rundir.life import Ending, live
+from erasurehead_jax.rundir.files import EVENTS, storing
+from erasurehead_jax.rundir.life import AbstractBackend, Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.rundir.versions import versions
 from erasurehead_jax.tracking import AbstractTracking, Finished, report
@@ -32,8 +34,10 @@ log = logging.getLogger(__name__)
 
 def lead(job: Job, spec: JobSpec, hosts: Sequence[str]) -> bool:
     """Trains and writes the run directory. Returns whether the ranks wait for another job. `hosts` are the workers'."""
-    with _stop_requests() as requests:
-        return _lead(job, spec, hosts, lambda: bool(requests))
+    recorded = job.settings.cluster.record_events
+    with _stop_requests() as requests, contextlib.ExitStack() as stack:
+        events = stack.enter_context((Path(spec.run_dir) / EVENTS).open("a")) if recorded else None
+        return _lead(job, spec, hosts, lambda: bool(requests), journal(events) if events else None)
 
 
 @contextlib.contextmanager
@@ -48,9 +52,11 @@ def _stop_requests() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _lead(job: Job, spec: JobSpec, hosts: Sequence[str], stop_requested: Callable[[], bool]) -> bool:
+def _lead(
+    job: Job, spec: JobSpec, hosts: Sequence[str], stop_requested: Callable[[], bool], events: Journal | None
+) -> bool:
     run_dir, shutdown_s = Path(spec.run_dir), job.settings.cluster.shutdown_s
-    master = Master(job, make_optimizer(spec.config)(), hosts)
+    master = Master(job, make_optimizer(spec.config)(), hosts, events)
     checkpoints = Checkpoints(run_dir, spec.config)
     recorder = _recorder(job, master, checkpoints, spec)
     send(Started())
@@ -82,7 +88,7 @@ def _recorder(job: Job, master: Master, checkpoints: Checkpoints, spec: JobSpec)
     return Recorder(job, run_dir, np.asarray(iterate(master.state)), checkpoints.folder, snapshot.progress)
 
 
-class MpiBackend:
+class MpiBackend(AbstractBackend):
     """Rounds on real ranks. One is recorded while the workers compute the next, unless it is to be evaluated."""
 
     name = "mpi"

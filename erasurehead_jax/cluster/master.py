@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Bool, Float
 
 from erasurehead_jax.cluster.checkpoint import Snapshot
-from erasurehead_jax.cluster.protocol import Decision, Fail, Protocol, Update, Wait
+from erasurehead_jax.cluster.protocol import Decision, Fail, Journal, Protocol, Update, Wait
 from erasurehead_jax.cluster.silence import SilenceWatch
 from erasurehead_jax.cluster.transport import REHEARSAL, Answer, Faulty, Lost, MasterEnd
 from erasurehead_jax.codes.base import ROUNDING
@@ -25,11 +25,17 @@ log = logging.getLogger(__name__)
 class Master:
     """Runs the rounds of a job on its workers, one after another, on a clock that can be paused."""
 
-    def __init__(self, job: Job, optimizer: optax.GradientTransformation, hosts: Sequence[str]):
+    def __init__(
+        self,
+        job: Job,
+        optimizer: optax.GradientTransformation,
+        hosts: Sequence[str],
+        journal: Journal | None = None,
+    ):
         code = job.scheme.code
         self._scheme, self._hosts = job.scheme, hosts
         problem, cluster = job.problem, job.settings.cluster
-        self.protocol = Protocol(job.scheme, job.settings.late, cluster.on_loss)
+        self.protocol = Protocol(job.scheme, job.settings.late, cluster.on_loss, journal)
         x = problem.start(job.settings.seed)
         self.state = start(optimizer, x)
         self._decoded = np.zeros(len(x), problem.dtype)

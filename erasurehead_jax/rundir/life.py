@@ -1,9 +1,9 @@
 """The life cycle of a run, the same for both backends: train, evaluate, sum up."""
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from erasurehead_jax.errors import Status, StorageFailed
 from erasurehead_jax.job import JobSpec
@@ -17,18 +17,11 @@ class Ending(NamedTuple):
     message: str
 
 
-class Backend(Protocol):
+class AbstractBackend(ABC):
     """What makes the rounds."""
 
-    @property
-    def name(self) -> str:
-        """mpi or simulate."""
-        ...
-
-    @property
-    def hosts(self) -> Sequence[str]:
-        """Of the workers."""
-        ...
+    name: str  # mpi or simulate
+    hosts: Sequence[str]  # of the workers
 
     @abstractmethod
     def train(self, recorder: Recorder) -> Ending:
@@ -39,7 +32,7 @@ class Backend(Protocol):
         """What only this backend can add to the summary."""
 
 
-def live(spec: JobSpec, backend: Backend, recorder: Recorder) -> tuple[Ending, dict[str, Any] | None]:
+def live(spec: JobSpec, backend: AbstractBackend, recorder: Recorder) -> tuple[Ending, dict[str, Any] | None]:
     """Trains, then evaluates and writes the summary, which is returned: None if the directory cannot be written.
 
     However training ended, the rounds that were done are evaluated and kept.

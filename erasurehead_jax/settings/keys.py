@@ -31,6 +31,7 @@ class ClusterSettings(NamedTuple):
     heartbeat_s: Annotated[float, Setting(number(0.0), "seconds of silence after which a worker is suspected")]
     lost_s: Annotated[float, Setting(number(0.0), "seconds of silence after which a worker counts as lost")]
     shutdown_s: Annotated[float, Setting(number(0.0), "seconds that the end of a job waits for a worker that hangs")]
+    record_events: Annotated[bool, Setting(switch(), "write the protocol's events to events.jsonl")] = False
     hosts: Annotated[str | None, Setting(text("a file"), "cluster=hostfile: a file with a line for every host")] = None
     agent: Annotated[str | None, Setting(text("a command"), "cluster=hostfile: how other hosts are reached")] = None
 

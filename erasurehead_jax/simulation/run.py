@@ -10,7 +10,7 @@ import numpy as np
 from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.errors import Diverged, Status, StorageFailed
 from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
-from erasurehead_jax.rundir.life import Ending, live
+from erasurehead_jax.rundir.life import AbstractBackend, Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.settings.policies import Late
 from erasurehead_jax.simulation.engine import Point, Simulation
@@ -43,7 +43,7 @@ def run_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> Ending:
     return ending
 
 
-class SimulatedBackend:
+class SimulatedBackend(AbstractBackend):
     """Rounds of the simulator, one by one. No bytes are received."""
 
     name = "simulate"
