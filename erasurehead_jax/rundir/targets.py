@@ -9,17 +9,17 @@ SLACK = 1e-4  # relative: exact codes add the same numbers in another order, and
 MORE_IS_BETTER = {"test_auc": True, "test_mse": False}
 
 
-def reached(metric: str, values: Any, target: float) -> Bool[np.ndarray, "*shape"]:
+def reached(metric: str, values: Any, target: float | int) -> Bool[np.ndarray, "*shape"]:
     """Return whether each value of the test metric is at least as good as the target, to within SLACK.
 
     A value that is nan has not reached anything.
     """
     values = np.asarray(values, float)
-    return values >= target * (1 - SLACK) if MORE_IS_BETTER[metric] else values <= target * (1 + SLACK)
+    return np.asarray(values >= target * (1 - SLACK) if MORE_IS_BETTER[metric] else values <= target * (1 + SLACK))
 
 
 def time_to(
-    metric: str, values: Any, clock_s: Float[np.ndarray, "*runs rounds"], target: float
+    metric: str, values: Any, clock_s: Float[np.ndarray, "*runs rounds"], target: float | int
 ) -> Float[np.ndarray, "*runs"]:
     """Return the seconds on the clock until the metric first reached the target, inf where it never did.
 

@@ -130,7 +130,7 @@ def _targets(cfg: DictConfig) -> list[float] | None:
 
 
 def _time(study: Study, run_dir: Path, console: Console) -> None:
-    with _bar(study) as bar:
+    with progress_bar(len(study.points) * len(study.seeds)) as bar:
         timings = time_grid(study.points, study.seeds, study.rounds, study.chunk, jax.devices(), bar, console.print)
     _write_csv(run_dir / "timing.csv", timings.table)
     timing_figure(study.points, timings, run_dir / "timing.png")
@@ -142,7 +142,7 @@ def _time(study: Study, run_dir: Path, console: Console) -> None:
 
 def _train(study: Study, run_dir: Path, console: Console) -> None:
     assert study.dataset is not None and study.objective is not None
-    with _bar(study) as bar:
+    with progress_bar(len(study.points) * len(study.seeds)) as bar:
         found = train_grid(
             study.dataset,
             study.objective,
@@ -196,11 +196,11 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 @contextmanager
-def _bar(study: Study) -> Iterator[Callable[[float], None]]:
-    """A progress bar over the runs, and the function that moves it on by some runs or a part of one."""
+def progress_bar(total: int) -> Iterator[Callable[[float], None]]:
+    """A progress bar over so many runs, and the function that moves it on by some runs or a part of one."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("runs", total=len(study.points) * len(study.seeds))
+        task = progress.add_task("runs", total=total)
         done = 0.0
 
         def advance(runs: float) -> None:

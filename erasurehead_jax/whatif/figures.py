@@ -46,12 +46,12 @@ def _cell(name: str, value: Any) -> str:
 def timing_figure(points: Sequence[GridPoint], timings: Timings, path: Path) -> None:
     """Round times as distributions, and decode errors against r, simulated and by their closed forms."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
-    _round_times(left, points, timings)
-    _decode_errors(right, points, timings.table["mean_decode_error"].to_numpy())
+    round_times(left, points, timings)
+    decode_errors(right, points, timings.table["mean_decode_error"].to_numpy())
     _save(figure, path)
 
 
-def _round_times(axis: Axes, points: Sequence[GridPoint], timings: Timings) -> None:
+def round_times(axis: Axes, points: Sequence[GridPoint], timings: Timings) -> None:
     quickest = np.argsort(timings.table["mean_round_s"].to_numpy(), kind="stable")[:MOST_LINES]
     compared = False
     for place, ((style, marker), i) in enumerate(zip(STYLES, sorted(quickest), strict=False)):
@@ -177,7 +177,7 @@ def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Tr
     _logarithmic(axis.xaxis, axis.set_xscale, np.where(np.isfinite(values[shown]), found.clock_s[shown], np.nan))
 
 
-def _decode_errors(axis: Axes, points: Sequence[GridPoint], errors: np.ndarray) -> None:
+def decode_errors(axis: Axes, points: Sequence[GridPoint], errors: np.ndarray) -> None:
     """Simulated (markers) and closed form (lines) against r; what always decodes exactly has no place on a log axis."""
     groups: dict[str, list[int]] = {}
     for i, point in enumerate(points):

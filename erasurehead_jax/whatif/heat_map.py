@@ -34,7 +34,7 @@ def heat_map(
     for (row, column), i in quickest.items():
         reached = np.isfinite(median_s[i])
         words = f"{median_s[i]:.3g}" if reached else "not reached"
-        dark = reached and float(norm(median_s[i])) > 0.55
+        dark = reached and float(norm(median_s[i])) > 0.65
         scheme = str(points[i].labels["scheme"]).replace("_", "\n")
         colour = "white" if dark else "black"
         axis.text(column, row, f"{words}\n{scheme}", ha="center", va="center", fontsize=7, color=colour)

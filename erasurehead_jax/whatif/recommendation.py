@@ -39,7 +39,7 @@ class Margin(NamedTuple):
     def sentence(self) -> str:
         """For people."""
         if self.ratio is None:
-            return f"{self.over} is the recommended point itself"
+            return "the recommended point itself"
         if math.isinf(self.ratio.median):
             sentence = f"{self.over} is reached by {self.reached} of {self.of} seeds"
         else:
