@@ -38,11 +38,17 @@ def axis() -> Iterator[Axes]:
     plt.close(figure)
 
 
+def draw(axis: Axes) -> None:
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+
+
 def legend(axis: Axes) -> list[str]:
     """The entries, of a legend that lies below the curves."""
     found = axis.get_legend()
     assert found is not None
-    axis.figure.draw_without_rendering()
+    draw(axis)
     assert found.get_window_extent().y1 < axis.get_window_extent().y0
     return [text.get_text() for text in found.get_texts()]
 
@@ -81,7 +87,7 @@ def test_exact_schemes_are_said_to_be_exact(axis: Axes):
     decode_errors(axis, points, np.array([0, 1e-12, 4.0, 2.0, 0]))
     assert legend(axis) == ["erasurehead c=2 (exact at r=12)", "exact: uncoded", "exact: egc c=2"]
     assert axis.get_yscale() == "log" and axis.get_title("left") == "markers: simulated; lines: closed form"
-    assert list(axis.lines[0].get_xdata()) == [3, 5]
+    assert np.array_equal(axis.lines[0].get_xdata(), [3, 5])
 
 
 def test_all_exact_is_no_empty_axis_without_a_word(axis: Axes):
@@ -111,5 +117,5 @@ def test_the_heat_map_names_the_quickest_scheme_of_every_cell(axis: Axes):
 @pytest.mark.parametrize("time_s", [0.0, np.inf, 2.0])
 def test_a_heat_map_of_a_single_value(time_s: float, axis: Axes):
     heat_map(axis, [point("uncoded")], np.full((1, 5), time_s), [0])
-    axis.figure.draw_without_rendering()
+    draw(axis)
     assert [text.get_text() for text in axis.texts] == [f"{time_s:g}\nuncoded".replace("inf", "not reached")]
