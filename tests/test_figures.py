@@ -1,6 +1,7 @@
 """The what-if's figures: what they show, what they say they leave out, and legends that hide nothing."""
 
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from rich.console import Console
 
 from erasurehead_jax import ByCode, Decodable, FractionalRepetition, NoDelay, Scheme, Uncoded
 from erasurehead_jax.delays import AbstractDelay, Exponential
@@ -18,6 +20,7 @@ from erasurehead_jax.whatif.figures import decode_errors, round_times
 from erasurehead_jax.whatif.grid import GridPoint
 from erasurehead_jax.whatif.heat_map import heat_map
 from erasurehead_jax.whatif.montecarlo import Timings
+from erasurehead_jax.whatif.tables import terminal_table
 
 WORKERS = 12
 
@@ -112,6 +115,21 @@ def test_the_heat_map_names_the_quickest_scheme_of_every_cell(axis: Axes):
     (image,) = axis.images
     assert isinstance(image.norm, LogNorm) and image.colorbar is not None
     assert [label.get_text() for label in axis.get_yticklabels()] == ["1", "2"]
+
+
+def test_a_terminal_of_80_columns_shows_every_number():
+    row = {"scheme": "ignore_stragglers", "load": 1, "wait_for": 11, "late": "cancel", "target": 0.6789}
+    times = {"time_s": 123.4, "low_s": 111.2, "high_s": 135.6, "reached": 0.875, "seeds": 8}
+    never = {"time_s": np.inf, "low_s": np.inf, "high_s": np.inf, "reached": 0.25, "seeds": 8}
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(terminal_table(pd.DataFrame([row | times, row | {"load": 2} | never]), "times"))
+    shown = console.export_text()
+    assert "times, late=cancel, target=0.6789, seeds=8" in shown and "…" not in shown
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "ignore" in line]
+    assert lines == [
+        ["ignore_stragglers", "1", "11", "123.4", "111.2 to 135.6", "0.875"],
+        ["ignore_stragglers", "2", "11", "not reached", "-", "0.25"],
+    ]
 
 
 @pytest.mark.parametrize("time_s", [0.0, np.inf, 2.0])

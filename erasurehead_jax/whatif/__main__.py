@@ -25,11 +25,12 @@ from erasurehead_jax.rundir.files import SUMMARY, write_json
 from erasurehead_jax.rundir.metrics import why_no_metric
 from erasurehead_jax.rundir.versions import versions
 from erasurehead_jax.settings import check_numbers
-from erasurehead_jax.whatif.figures import frontier_figure, timing_figure, timing_table, training_figure
+from erasurehead_jax.whatif.figures import frontier_figure, timing_figure, training_figure
 from erasurehead_jax.whatif.frontier import default_target, frontier
 from erasurehead_jax.whatif.grid import GridPoint, axes, grid_points, label_columns
 from erasurehead_jax.whatif.montecarlo import Trainings, time_grid, train_grid
 from erasurehead_jax.whatif.recommendation import recommend
+from erasurehead_jax.whatif.tables import terminal_table
 
 
 class Study(NamedTuple):
@@ -135,8 +136,8 @@ def _time(study: Study, run_dir: Path, console: Console) -> None:
     _write_csv(run_dir / "timing.csv", timings.table)
     timing_figure(study.points, timings, run_dir / "timing.png")
     _save_summary(study, run_dir, {})
-    title = f"{len(study.seeds)} seeds of {study.rounds} rounds; seconds"
-    console.print(timing_table(timings.table, title))
+    title = f"round times (s): {len(study.seeds)} seeds of {study.rounds} rounds"
+    console.print(terminal_table(timings.table, title))
     console.print("Shorter rounds need not mean faster training: compare times to a target with mode=training.")
 
 
@@ -165,7 +166,7 @@ def _train(study: Study, run_dir: Path, console: Console) -> None:
     (run_dir / "recommendation.txt").write_text("\n".join(lines) + "\n")
     training_figure(study.points, found, targets[-1], run_dir / "whatif.png")
     frontier_figure(study.points, found, targets[-1], run_dir / "frontier.png")
-    console.print(timing_table(table, f"time to the target, {len(study.seeds)} seeds, median and its 95 % interval"))
+    console.print(terminal_table(table, "time to the target (s): median over seeds"))
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""The pictures and the table of a what-if. All are legible without colour, and say what they leave out."""
+"""The pictures of a what-if. All are legible without colour, and say what they leave out."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,11 +7,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.report.figure import AXIS_NAMES, STYLES
@@ -24,23 +22,6 @@ from erasurehead_jax.whatif.montecarlo import Timings, Trainings
 MOST_LINES, MOST_ROWS = 8, 4  # in one panel, of panels in one figure
 MARKERS = 5  # on a line
 TITLE: dict[str, Any] = {"fontsize": 9, "loc": "left"}  # of a panel
-
-
-def timing_table(table: pd.DataFrame, title: str) -> Table:
-    """For a terminal; times in seconds."""
-    shown = Table(title=title, title_justify="left")
-    for name in table.columns:
-        words = pd.api.types.is_string_dtype(table[name])
-        shown.add_column(name.replace("_", " "), justify="left" if words else "right", no_wrap=words)
-    for row in table.itertuples(index=False):
-        shown.add_row(*map(_cell, table.columns, row))
-    return shown
-
-
-def _cell(name: str, value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "not reached" if name == "time_s" else "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def timing_figure(points: Sequence[GridPoint], timings: Timings, path: Path) -> None:
