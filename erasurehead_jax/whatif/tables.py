@@ -21,7 +21,7 @@ HEADINGS = {
 
 def terminal_table(table: pd.DataFrame, title: str) -> Table:
     """Return the table with times in seconds; an interval is one column."""
-    same = [name for name in CONSTANTS if name in table and table[name].nunique() == 1]
+    same = [name for name in CONSTANTS if name in table and len(set(table[name])) == 1]
     title = ", ".join([title, *(f"{name}={_cell(name, table[name].iloc[0])}" for name in same)])
     rows = table.drop(columns=same)
     if "low_s" in rows:
@@ -30,9 +30,9 @@ def terminal_table(table: pd.DataFrame, title: str) -> Table:
         place = list(rows.columns).index("time_s") + 1
         rows.insert(place, "95 % interval", [each.replace("- to -", "-") for each in intervals])
     shown = Table(title=title, title_justify="left")
-    for name in rows.columns:
-        words = pd.api.types.is_string_dtype(rows[name])
-        left = words and str(name) != "95 % interval"
+    for name in map(str, rows.columns):
+        words = bool(pd.api.types.is_string_dtype(rows[name].dtype))
+        left = words and name != "95 % interval"
         heading = HEADINGS.get(name, name.replace("_", " "))
         shown.add_column(heading, justify="left" if left else "right", overflow="fold", no_wrap=words)
     for row in rows.itertuples(index=False):
