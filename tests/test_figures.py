@@ -103,14 +103,14 @@ def test_the_heat_map_names_the_quickest_scheme_of_every_cell(axis: Axes):
         *(point("uncoded"), point("egc", 1), point("erasurehead", 2, 3), point("erasurehead", 1, 3)),
         *(point("ignore_stragglers", 1, 3), point("egc", 2)),
     ]
-    medians = [9.0, 10, np.inf, 4, 3, 100]
+    medians = [9.0, 10, np.inf, 4, 3, 1234]
     heat_map(axis, points, np.repeat(np.array(medians)[:, None], 5, 1), range(len(points)))
     cells = {(text.get_position()[0], text.get_position()[1]): text.get_text() for text in axis.texts}
     assert cells == {
         (1, 0): "9\nuncoded",
         (0, 0): "3\nignore\nstragglers",
         (0, 1): "not reached\nerasurehead",
-        (1, 1): "100\negc",
+        (1, 1): "1234\negc",
     }
     (image,) = axis.images
     assert isinstance(image.norm, LogNorm) and image.colorbar is not None

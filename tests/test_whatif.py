@@ -201,13 +201,15 @@ def test_the_recommendation_is_saved_and_printed(runs: dict[str, Finished]):
     lines = (run.run_dir / "recommendation.txt").read_text().splitlines()
     printed = " ".join(run.out.split())
     assert all(" ".join(line.split()) in printed for line in lines)
-    assert [line.split(":")[0] for line in lines] == [
-        *("target 0.7000", "  next best", "  uncoded", "  ignoring stragglers"),
+    kept = [line for line in lines if not line.startswith("  note: ")]
+    r = lines[0].partition(" r=")[2].partition(" ")[0]
+    assert [line.split(":")[0] for line in kept] == [
+        *("target 0.7000", "  next best", "  uncoded", f"  ignoring stragglers at the same r={r}"),
         "target 0.9990",
     ]
     found = table(run, "frontier.csv")
     quickest = found.loc[found.loc[found["target"] == 0.7, "time_s"].idxmin()]
-    assert f"{quickest['scheme']} c={quickest['load']} r={quickest['wait_for']} in " in lines[0]
+    assert lines[0].startswith(f"target 0.7000: {quickest['scheme']} ") and f" r={quickest['wait_for']} in " in lines[0]
     assert lines[-1] == "target 0.9990: no point of the grid reaches it in most seeds"
     assert np.isinf(found.loc[found["target"] == 0.999, "time_s"]).all()
     reached, missed = run.summary["recommendations"]

@@ -38,7 +38,12 @@ def round_times(axis: Axes, points: Sequence[GridPoint], timings: Timings) -> No
     for place, ((style, marker), i) in enumerate(zip(STYLES, sorted(quickest), strict=False)):
         round_s = np.sort(timings.round_s[i])
         share = np.arange(1, len(round_s) + 1) / len(round_s)
-        shown = {"marker": marker, "markevery": _staggered(place), "markersize": 5, "label": _full_name(points[i])}
+        shown = {
+            "marker": marker,
+            "markevery": _staggered(place, len(round_s)),
+            "markersize": 5,
+            "label": _full_name(points[i]),
+        }
         (line,) = axis.plot(round_s, share, style, **shown)
         if (cdf := closed_forms.round_cdf(points[i].point)) is not None:
             t = np.linspace(0, round_s[-1], 40)
@@ -91,6 +96,8 @@ def frontier_figure(points: Sequence[GridPoint], found: Trainings, target: float
         _lines(axis, points, time_s, inside, name)
         axis.set(xlabel=_NAMES.get(name, name), ylabel=f"seconds to {found.metric} {target:.4f}")
         axis.set_title(title, **TITLE)
+        if name == "wait_for":
+            axis.set_xticks(sorted({points[i].labels[name] for i in inside}))
         _logarithmic(axis.yaxis, axis.set_yscale, np.median(time_s[inside], axis=1))
         _legend(axis)
     _save(figure, path)
@@ -151,7 +158,13 @@ def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Tr
         clock_s = np.median(found.clock_s[i], axis=0)
         low, middle, high = np.quantile(values[i], [0.025, 0.5, 0.975], axis=0)
         axis.plot(
-            clock_s, middle, style, marker=marker, markevery=_staggered(place), markersize=5, label=points[i].name()
+            clock_s,
+            middle,
+            style,
+            marker=marker,
+            markevery=_staggered(place, len(middle)),
+            markersize=5,
+            label=points[i].name(),
         )
         axis.fill_between(clock_s, low, high, alpha=0.12, linewidth=0)
     axis.set(xlabel="simulated training clock (s)", ylabel=AXIS_NAMES[name])
@@ -225,9 +238,10 @@ def _logarithmic(axis: Axis, set_scale: Callable[[str], None], values: np.ndarra
         plain_logarithms(axis)
 
 
-def _staggered(place: int) -> tuple[float, float]:
-    """Where the markers of a line are, so that lines on top of each other can be told apart."""
-    return place / (MARKERS * MOST_LINES), 1 / MARKERS
+def _staggered(place: int, points: int) -> tuple[int, int]:
+    """The first marker of a line and the steps between them, so that lines on top of each other can be told apart."""
+    every = max(1, points // MARKERS)
+    return place * every // MOST_LINES, every
 
 
 def _legend(axis: Axes) -> None:

@@ -33,7 +33,8 @@ def heat_map(
         plain_logarithms(bar.ax.yaxis)
     for (row, column), i in quickest.items():
         reached = np.isfinite(median_s[i])
-        words = f"{median_s[i]:.3g}" if reached else "not reached"
+        digits = ".0f" if median_s[i] >= 100 else ".3g"
+        words = f"{median_s[i]:{digits}}" if reached else "not reached"
         dark = reached and float(norm(median_s[i])) > 0.65
         scheme = str(points[i].labels["scheme"]).replace("_", "\n")
         colour = "white" if dark else "black"
