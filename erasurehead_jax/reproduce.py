@@ -15,12 +15,17 @@ from erasurehead_jax.errors import JobFailed
 from erasurehead_jax.hydra_app import run_command
 from erasurehead_jax.rundir.files import SUMMARY
 from erasurehead_jax.train import train
-from erasurehead_jax.whatif.frontier import RELIABLE
+from erasurehead_jax.whatif.recommendation import RELIABLE
 
 Command = list[str]  # what follows `python -m erasurehead_jax.`
 
 DATA_SETS = ("amazon", "covertype", "kc_housing")
-SUBDIR = "${hydra:runtime.choices.scheme}-c${load}-r${wait_for}-${late}-seed${seed}"
+NAMES = {  # of a run's directory: what its scheme depends on, and no more
+    "uncoded": "uncoded",
+    "egc": "egc-c${load}",
+    "erasurehead": "erasurehead-c${load}-r${wait_for}",
+    "ignore_stragglers": "ignore_stragglers-r${wait_for}",
+}
 
 
 class Size(NamedTuple):
@@ -63,8 +68,9 @@ def commands(size: Size, folder: Path) -> Iterator[Command]:
         yield from late_work(size, folder, seed)
         if has_recording():
             recorded = ["experiment=ec2", f"seed={seed}"]
-            yield multirun(folder / "ec2", recorded, "scheme=uncoded,egc,ignore_stragglers")
-            yield multirun(folder / "ec2", recorded, "scheme=erasurehead", "wait_for=10")
+            for scheme in ("uncoded", "egc", "ignore_stragglers"):
+                yield multirun(folder / "ec2", scheme, recorded)
+            yield multirun(folder / "ec2", "erasurehead", recorded, "wait_for=10")
         for data in DATA_SETS:
             yield from comparison(size, folder, data, seed, sleeps=False)
         if seed == size.seeds[0]:
@@ -74,7 +80,8 @@ def commands(size: Size, folder: Path) -> Iterator[Command]:
 
 def has_recording() -> bool:
     """Is the recording of experiment=ec2 there? It has no licence, so it is neither shipped nor downloaded."""
-    return Path(os.environ.get("ERASUREHEAD_DATA", "nowhere"), "traces", "ec2_data8.npz").exists()
+    data = os.environ.get("ERASUREHEAD_DATA")
+    return data is not None and Path(data, "traces", "ec2_data8.npz").expanduser().exists()
 
 
 def tuning(size: Size, folder: Path, data: str) -> Command:
@@ -99,11 +106,11 @@ def comparison(size: Size, folder: Path, data: str, seed: int, sleeps: bool = Tr
     few, many = f"rounds={size.rounds}", f"rounds={size.patient}"
     where = folder / data / ("sleeps" if sleeps else "no_sleeps")
     setting = [*settings(size, data, sleeps), f"seed={seed}"]
-    yield multirun(where, setting, few, "scheme=uncoded")
-    yield multirun(where, setting, few, "scheme=egc", f"load={listed(best)}")
+    yield multirun(where, "uncoded", setting, few)
+    yield multirun(where, "egc", setting, few, f"load={listed(best)}")
     for load, r in best.items():
-        yield multirun(where, setting, many, "scheme=erasurehead", f"load={load}", f"wait_for={r}")
-    yield multirun(where, setting, many, "scheme=ignore_stragglers", f"wait_for={listed(sorted(set(best.values())))}")
+        yield multirun(where, "erasurehead", setting, many, f"load={load}", f"wait_for={r}")
+    yield multirun(where, "ignore_stragglers", setting, many, f"wait_for={listed(sorted(set(best.values())))}")
 
 
 def late_work(size: Size, folder: Path, seed: int) -> Iterator[Command]:
@@ -111,8 +118,9 @@ def late_work(size: Size, folder: Path, seed: int) -> Iterator[Command]:
     r = tuned(size, folder, "amazon")[3]
     where = folder / "amazon" / "sleeps"
     setting = [*settings(size, "amazon"), f"seed={seed}", "late=skip", "load=3", f"wait_for={r}"]
-    yield multirun(where, setting, f"rounds={size.rounds}", "scheme=egc")
-    yield multirun(where, setting, f"rounds={size.patient}", "scheme=erasurehead,ignore_stragglers")
+    yield multirun(where, "egc", setting, f"rounds={size.rounds}")
+    for scheme in ("erasurehead", "ignore_stragglers"):
+        yield multirun(where, scheme, setting, f"rounds={size.patient}")
 
 
 def neighbours(size: Size, folder: Path) -> Command:
@@ -120,7 +128,7 @@ def neighbours(size: Size, folder: Path) -> Command:
     best = tuned(size, folder, "amazon")[3]
     setting = [*settings(size, "amazon"), f"seed={size.seeds[0]}", f"rounds={size.patient}"]
     others = f"wait_for={listed((best - 2, best + 2))}"
-    return multirun(folder / "amazon" / "sleeps", setting, "scheme=erasurehead", "load=3", others)
+    return multirun(folder / "amazon" / "sleeps", "erasurehead", setting, "load=3", others)
 
 
 def settings(size: Size, data: str, sleeps: bool = True) -> list[str]:
@@ -134,10 +142,11 @@ def listed(values: Iterable[int]) -> str:
     return ",".join(map(str, values))
 
 
-def multirun(where: Path, setting: list[str], *overrides: str) -> Command:
-    """One multirun."""
-    place = [f"hydra.sweep.dir={where}", f"hydra.sweep.subdir={SUBDIR}", "resume=auto"]
-    return ["train", "-m", *setting, *overrides, *place]
+def multirun(where: Path, scheme: str, setting: list[str], *overrides: str) -> Command:
+    """One multirun of a scheme, a directory a run."""
+    subdir = f"{NAMES[scheme]}-${{late}}-seed${{seed}}"
+    place = [f"hydra.sweep.dir={where}", f"hydra.sweep.subdir={subdir}", "resume=auto"]
+    return ["train", "-m", *setting, f"scheme={scheme}", *overrides, *place]
 
 
 def reproduce() -> None:

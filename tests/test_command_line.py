@@ -348,3 +348,12 @@ def test_corrupt_raw_data(tmp_path: Path):
     (raw / "kc_house_data.csv.gz").write_bytes(b"not gzip at all")
     run = train(tmp_path, "data=kc_housing", ERASUREHEAD_DATA=str(raw), XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert "kc_house_data.csv.gz cannot be read" in refused(run)
+
+
+def test_a_metric_that_cannot_be_computed_is_said_once(tmp_path: Path):
+    run = train(
+        tmp_path, "data.rows=5", "workers=2", "load=1", "wait_for=2", "rounds=2", "backend=simulate", "tracking=none"
+    )
+    assert run.status == 0, run.err
+    assert run.err.count("warning: data=synthetic: the test AUC cannot be computed") == 1
+    assert np.isfinite(run.history["test_loss"]).all() and run.summary["final"]["test_auc"] is None

@@ -1,34 +1,49 @@
 """Times to a target, their intervals, and what is recommended."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from erasurehead_jax import ByCode, Decodable, NoDelay, Scheme, Uncoded
+from erasurehead_jax import ByCode, Decodable, FractionalRepetition, NoDelay, Scheme, Uncoded
+from erasurehead_jax.delays import AbstractDelay, Exponential, ShiftedExponential, Trace
+from erasurehead_jax.errors import Diverged
+from erasurehead_jax.rundir.targets import SLACK
 from erasurehead_jax.simulation.engine import Point
-from erasurehead_jax.whatif.frontier import (
-    Estimate,
-    Recommendation,
-    default_target,
-    estimate,
-    frontier,
-    recommend,
-    times_to,
-)
+from erasurehead_jax.stopping import AnyOf, Count
+from erasurehead_jax.whatif.frontier import FEWEST, Estimate, default_target, estimate, frontier, times_to
 from erasurehead_jax.whatif.grid import GridPoint
 from erasurehead_jax.whatif.montecarlo import Trainings
+from erasurehead_jax.whatif.recommendation import Recommendation, recommend
 
 SEEDS = 32
 TARGET = 0.8
-POINT = Point(Scheme(Uncoded(6, 6), Decodable(), ByCode()), NoDelay(), "cancel")  # what it is plays no part here
-FEWEST = 6  # seeds: with fewer, all of them on one side of the median is no rarer than one in twenty
+WORKERS = 6
 
 
-def point(scheme: str, load: int = 1, wait_for: int = 6, late: str = "cancel", **more: Any) -> GridPoint:
-    return GridPoint({"scheme": scheme, "load": load, "wait_for": wait_for, "late": late} | more, POINT)
+def point(
+    scheme: str,
+    load: int = 1,
+    wait_for: int = WORKERS,
+    late: str = "cancel",
+    *,
+    sleeps: AbstractDelay = NoDelay(),  # noqa: B008 - immutable
+    compute_s: float = 1.0,
+    named: str = "",
+    **more: Any,
+) -> GridPoint:
+    """What a grid would make of this scheme of configs/scheme, called `named` if that is given."""
+    code = Uncoded(WORKERS, WORKERS) if scheme in ("uncoded", "ignore_stragglers") else None
+    code = code or FractionalRepetition(WORKERS, WORKERS, load)
+    stop = {
+        "ignore_stragglers": Count(wait_for),
+        "erasurehead": AnyOf((Decodable(), Count(wait_for))),
+    }.get(scheme, Decodable())
+    labels = {"scheme": named or scheme, "load": load, "wait_for": wait_for, "late": late} | more
+    return GridPoint(labels, Point(Scheme(code, stop, ByCode()), sleeps, late, compute_s))
 
 
 def race(*time_s: np.ndarray) -> Trainings:
@@ -147,6 +162,25 @@ def test_the_default_target_is_what_uncoded_has_half_way():
     assert default_target([point("egc"), point("erasurehead")], found) == np.median(auc[0, :, 2])
 
 
+def test_the_default_target_is_not_that_of_runs_that_diverged():
+    """Uncoded blew up in most seeds: the target is the next point's; in all points: there is none."""
+    auc = np.full((2, 3, 5), 0.7)
+    auc[0, :2] = np.nan
+    found = Trainings(np.arange(5), np.ones(auc.shape), {"train_loss": -auc, "test_auc": auc})
+    assert default_target([point("uncoded"), point("egc")], found) == 0.7
+    auc[:] = np.nan
+    with pytest.raises(Diverged, match=r"no default target; use a smaller optimizer\.step_size"):
+        default_target([point("uncoded"), point("egc")], found)
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("test_auc", -1), ("test_mse", 1)])
+def test_rounding_does_not_make_an_exact_code_late(metric: str, sign: int):
+    """The report's slack holds in the what-if: exact codes add the same numbers in another order."""
+    values = np.array([[[0.5, 0.5, 0.5]]]) * (1 + sign * np.array([1.01, 0.99, 0]) * SLACK)
+    found = Trainings(np.arange(3), np.array([[[1.0, 2.0, 3.0]]]), {metric: values})
+    assert times_to(0.5, found).tolist() == [[2.0]]
+
+
 def test_the_quickest_point_is_recommended():
     """With margins to the next, to uncoded, and to ignore-stragglers at the same r, though others of it are quicker."""
     points = [
@@ -157,37 +191,75 @@ def test_the_quickest_point_is_recommended():
         point("egc", load=2),
     ]
     found = only(recommend(points, race(*(around(center) for center in (8, 2, 4, 1, 3))), TARGET))
-    assert found.best == "erasurehead c=2 r=3" and found.reached == 1 and found.circumstances == {}
+    assert found.best == "erasurehead c=2 r=3" and (found.reached, found.seeds, found.circumstances) == (
+        SEEDS,
+        SEEDS,
+        {},
+    )
     assert found.time_s == estimate(around(1))
     assert margins(found) == [
-        ("ignore_stragglers c=1 r=4", True),
-        ("uncoded c=1 r=6", True),
-        ("ignore_stragglers c=1 r=3", True),
+        ("ignore_stragglers r=4", True),
+        ("uncoded", True),
+        ("ignore_stragglers r=3", True),
     ]
     for margin, ratio in zip(found.margins.values(), (2, 8, 4), strict=True):  # the same seeds, the same delays
         assert margin and margin.ratio == pytest.approx((ratio, ratio, ratio))
     lines = found.lines()
-    assert lines[0].startswith("target 0.8000: erasurehead c=2 r=3 in ") and lines[0].endswith(" s")
+    assert lines[0].startswith("target 0.8000: erasurehead c=2 r=3 in ") and " s (" in lines[0]
     assert lines[1:] == [
-        "  next best: ignore_stragglers c=1 r=4 takes 2 (2 to 2) times as long: beyond the noise",
-        "  uncoded: uncoded c=1 r=6 takes 8 (8 to 8) times as long: beyond the noise",
-        "  ignoring stragglers at r=3: ignore_stragglers c=1 r=3 takes 4 (4 to 4) times as long: beyond the noise",
+        "  next best: ignore_stragglers r=4 takes 2 times as long (95 % interval 2 to 2): beyond the noise",
+        "  uncoded: uncoded takes 8 times as long (95 % interval 8 to 8): beyond the noise",
+        "  ignoring stragglers at the same r=3: ignore_stragglers r=3 takes 4 times as long (95 % interval 4 to 4): "
+        "beyond the noise",
     ]
 
 
-@pytest.mark.parametrize("other", [around(1), around(1, seed=1)])
-def test_points_that_are_alike_are_within_the_noise(other: np.ndarray):
-    """Two runs of one distribution, and two points whose rounds are the very same."""
+def test_points_that_are_alike_are_within_the_noise():
     points = [point("erasurehead", load=2, wait_for=5), point("egc", load=2)]
-    found = only(recommend(points, race(around(1), other), TARGET))
-    told = found.lines()[1]
-    assert not found.margins["next best"].beyond_noise  # pyright: ignore[reportOptionalMemberAccess]
-    assert told.startswith("  next best: ") and told.endswith(" times as long: within the noise")
+    line = only(recommend(points, race(around(1), around(1, seed=1)), TARGET)).lines()[1]
+    assert line.startswith("  next best: ") and line.endswith(": within the noise")
+
+
+def test_the_same_run_under_another_name_is_not_the_next_best():
+    """ErasureHead with c = 1 ignores stragglers: the same times and metrics in every seed."""
+    points = [point("erasurehead", wait_for=3), point("ignore_stragglers", wait_for=3), point("uncoded")]
+    found = only(recommend(points, race(around(1), around(1), around(4)), TARGET))
+    assert found.best == "erasurehead c=1 r=3" and found.same == ["ignore_stragglers r=3"]
+    assert margins(found) == [("uncoded", True), ("uncoded", True), ("ignore_stragglers r=3", False)]
+    assert found.lines()[1] == "  the same run under another name: ignore_stragglers r=3"
+    assert found.lines()[4] == "  ignoring stragglers at the same r=3: the recommended point itself"
+
+
+def test_equal_times_of_different_runs_are_no_same_run():
+    """They reach the target at once, but one ends better."""
+    found = race(around(1), around(1))
+    found.metrics["test_auc"][1, :, 2] += 0.01
+    one = only(recommend([point("uncoded"), point("egc", load=2)], found, TARGET))
+    assert one.same == [] and one.lines()[1].endswith("takes 1 times as long (95 % interval 1 to 1): within the noise")
+
+
+@pytest.mark.parametrize(("ignored", "name"), [((2, 4), "at its best r=2"), ((2, 3, 4), "at the same r=3")])
+def test_ignoring_stragglers_is_compared_at_its_best_r_if_not_at_the_same(ignored: tuple[int, ...], name: str):
+    points = [point("erasurehead", load=2, wait_for=3), *(point("ignore_stragglers", wait_for=r) for r in ignored)]
+    found = only(recommend(points, race(around(1), *(around(r) for r in ignored)), TARGET))
+    assert list(found.margins)[2] == f"ignoring stragglers {name}"
+    assert margins(found)[2] == (f"ignore_stragglers r={name[-1]}", True)
+
+
+def test_a_kind_is_that_of_the_scheme_whatever_its_yaml_is_called():
+    points = [
+        point("uncoded", named="baseline"),
+        point("ignore_stragglers", wait_for=3, named="uncoded"),
+        point("erasurehead", load=2, wait_for=3, named="ours"),
+    ]
+    found = only(recommend(points, race(around(8), around(4), around(1)), TARGET))
+    assert margins(found)[1:] == [("baseline", True), ("uncoded r=3", True)]
+    assert default_target(points[::-1], race(around(8), around(4), around(1))) == TARGET
 
 
 def test_what_is_not_in_the_grid_has_no_margin():
     found = only(recommend([point("egc", load=2)], race(around(1)), TARGET))
-    assert found.best == "egc c=2 r=6" and margins(found) == [None, None, None]
+    assert found.best == "egc c=2" and margins(found) == [None, None, None]
     assert all(line.endswith(": not in the grid") for line in found.lines()[1:])
 
 
@@ -195,19 +267,20 @@ def test_what_is_not_in_the_grid_has_no_margin():
 def test_the_best_has_no_margin_to_itself(seeds: int):
     points = [point("uncoded"), point("ignore_stragglers")]
     found = only(recommend(points, race(around(1, seeds), around(2, seeds)), TARGET))
-    assert found.lines()[2] == "  uncoded: uncoded c=1 r=6: is the best itself"
+    assert found.lines()[2] == "  uncoded: the recommended point itself"
 
 
 def test_too_few_seeds_are_never_beyond_the_noise():
     found = only(recommend([point("uncoded"), point("egc")], race(around(9, 4), around(1, 4)), TARGET))
-    assert found.best == "egc c=1 r=6" and margins(found)[:2] == [("uncoded c=1 r=6", False)] * 2
-    assert not any("nan" in line for line in found.lines())  # that more seeds are needed can be said in words
+    assert found.best == "egc c=1" and margins(found)[:2] == [("uncoded", False)] * 2
+    assert found.lines()[1].endswith("takes 9 times as long: cannot tell from 4 seeds, at least 6 are needed")
+    assert not any("nan" in line or "noise" in line for line in found.lines())
 
 
 def test_a_target_that_no_point_reaches_is_a_result():
     points = [point("uncoded", mean_s=2), point("egc", mean_s=2)]
     found = only(recommend(points, race(around(1), late_in(around(1), 0.75)), 0.99))
-    assert (found.best, found.time_s, found.reached, found.margins) == (None, None, 0.0, {})
+    assert (found.best, found.time_s, found.reached, found.margins, found.notes) == (None, None, 0, {}, [])
     assert found.lines() == ["target 0.9900, mean_s=2: no point of the grid reaches it in most seeds"]
 
 
@@ -221,17 +294,17 @@ def test_a_quick_point_that_often_fails_is_not_preferred(share: float, preferred
     """Not below nine seeds in ten."""
     points = [point("uncoded"), point("egc")]
     found = only(recommend(points, race(around(5, 30), late_in(around(1, 30), share)), TARGET))
-    assert found.best == f"{preferred} c=1 r=6"
-    assert found.reached == pytest.approx(1 if preferred == "uncoded" else 1 - share)
-    assert ("of the seeds reach it" in found.lines()[0]) == (found.reached < 1)
+    assert found.best == (preferred if preferred == "uncoded" else "egc c=1")
+    assert found.reached == (30 if preferred == "uncoded" else round((1 - share) * 30))
+    assert (f"; reached by {found.reached} of 30 seeds" in found.lines()[0]) == (found.reached < 30)
 
 
 def test_among_points_that_often_fail_the_quickest_is_recommended():
     points = [point("uncoded"), point("egc"), point("erasurehead")]
     found = race(late_in(around(5), 0.25), late_in(around(1), 0.375), np.full(SEEDS, np.inf))
     best = only(recommend(points, found, TARGET))
-    assert best.best == "egc c=1 r=6" and best.reached == 0.625
-    assert best.lines()[0].endswith(" s; 62% of the seeds reach it")
+    assert best.best == "egc c=1" and best.reached == 20
+    assert best.lines()[0].endswith(" or more); reached by 20 of 32 seeds")
 
 
 def test_seeds_in_which_only_one_arrives_count_for_it():
@@ -244,13 +317,68 @@ def test_seeds_in_which_only_one_arrives_count_for_it():
     never = only(recommend([point("egc"), point("uncoded")], race(best, np.full(SEEDS, np.inf)), TARGET))
     margin = never.margins["uncoded"]
     assert margin and margin.ratio == Estimate(math.inf, math.inf, math.inf) and margin.beyond_noise
+    assert never.lines()[2] == "  uncoded: uncoded is reached by 0 of 32 seeds: beyond the noise"
+    some = only(recommend([point("egc"), point("uncoded")], race(around(1, 8), late_in(around(3, 8), 5 / 8)), TARGET))
+    assert some.lines()[2] == "  uncoded: uncoded is reached by 3 of 8 seeds: beyond the noise"
 
 
 def test_without_any_time_nothing_is_quicker():
     """delay=none, compute_s=0: every clock stands at zero."""
-    found = only(recommend([point("uncoded"), point("egc")], race(np.zeros(SEEDS), np.zeros(SEEDS)), TARGET))
-    assert margins(found)[:2] == [("egc c=1 r=6", False), ("uncoded c=1 r=6", False)]
+    still = race(np.zeros(SEEDS), np.zeros(SEEDS))
+    still.metrics["test_auc"][1] += 0.01  # or they would be one run
+    found = only(recommend([point("uncoded"), point("egc")], still, TARGET))
+    assert margins(found)[:2] == [("egc c=1", False), ("uncoded", False)]
     assert not any("nan" in line for line in found.lines())
+
+
+def trace(folder: Path) -> Trace:
+    np.savez(folder / "recorded.npz", times_s=np.ones((9, WORKERS)))
+    return Trace(str(folder / "recorded.npz"))
+
+
+def notes(found: Trainings, *points: GridPoint) -> list[str]:
+    return only(recommend(points, found, TARGET)).notes
+
+
+def test_a_load_that_costs_no_time_is_noted(tmp_path: Path):
+    """What is replayed does not depend on the load; compute_s does, and so do sleeps that grow with it."""
+    races = race(around(2), around(1))
+    pair = lambda sleeps, compute_s: [
+        point("egc", load=load, sleeps=sleeps, compute_s=compute_s, named=f"egc{load}") for load in (2, 3)
+    ]
+    (note,) = notes(races, *pair(trace(tmp_path), 0.0))
+    assert note.startswith("the trace replays the same recorded times for every load, so more load looks free")
+    (note,) = notes(races, *pair(Exponential(0.5), 0.0))
+    assert note.startswith("the delays of Exponential do not grow with the load")
+    assert notes(races, *pair(trace(tmp_path), 1.0)) == notes(races, *pair(ShiftedExponential(0.1, 0.5), 0.0)) == []
+    one_load = [point("egc", load=2, sleeps=trace(tmp_path), compute_s=0.0, named=name) for name in ("a", "b")]
+    assert notes(races, *one_load) == []
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"),
+    [
+        (0, ["wait_for=2 is the smallest of the grid; a smaller one may be better still"]),
+        (1, []),
+        (2, ["wait_for=5 is the largest of the grid; a larger one may be better still"]),
+    ],
+)
+def test_a_best_point_at_the_edge_of_an_axis_is_noted(best: int, expected: list[str]):
+    points = [point("erasurehead", load=2, wait_for=r) for r in (2, 3, 5)]
+    times = [around(1 if i == best else 3) for i in range(3)]
+    found = only(recommend(points, race(*times), TARGET))
+    assert found.notes == expected
+    assert [line for line in found.lines() if "note" in line] == [f"  note: {note}" for note in expected]
+
+
+def test_an_edge_that_nothing_lies_beyond_is_not_noted():
+    """One worker, all workers, one block, all blocks; and an axis with a single value has no edge."""
+    points = [point("erasurehead", load=load, wait_for=WORKERS) for load in (1, WORKERS)]
+    assert notes(race(around(1), around(3)), *points) == notes(race(around(3), around(1)), *points) == []
+    points = [point("ignore_stragglers", wait_for=r, step_size=step) for r, step in ((1, 0.1), (3, 0.2), (2, 0.3))]
+    assert notes(race(around(1), around(2), around(3)), *points) == [
+        "step_size=0.1 is the smallest of the grid; a smaller one may be better still"
+    ]
 
 
 def test_circumstances_are_never_mixed():
@@ -264,7 +392,7 @@ def test_circumstances_are_never_mixed():
     times = [around(center) for center in (1, 9, 8, 2, 2, 1, 3, 1, np.inf)]
     together = recommend(points, race(*times), TARGET)
     assert [each.circumstances for each in together] == here
-    assert [each.best for each in together] == [f"{name} c=1 r=6" for name in ("uncoded", "egc", "ignore_stragglers")]
+    assert [each.best for each in together] == ["uncoded", "egc c=1", "ignore_stragglers"]
     for i, where in enumerate(here):
         alone = only(recommend(points[i::3], race(*times[i::3]), TARGET))
         assert alone == together[i]
@@ -274,5 +402,5 @@ def test_circumstances_are_never_mixed():
 def test_step_sizes_and_late_policies_are_choices():
     points = [point("egc", late=late, step_size=step) for late in ("cancel", "skip") for step in (0.1, 10)]
     found = only(recommend(points, race(*(around(center) for center in (3, 4, 2, 1))), TARGET))
-    assert (found.best, found.circumstances) == ("egc c=1 r=6 skip step 10", {})
-    assert margins(found)[0] == ("egc c=1 r=6 skip step 0.1", True)
+    assert (found.best, found.circumstances) == ("egc c=1 late=skip step_size=10", {})
+    assert margins(found)[0] == ("egc c=1 late=skip step_size=0.1", True)

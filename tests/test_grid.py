@@ -10,22 +10,30 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from erasurehead_jax import ConfigError, NoDelay
+from erasurehead_jax import ConfigError, FractionalRepetition, NoDelay
 from erasurehead_jax.delays import SlowWorkers
 from erasurehead_jax.hydra_app import CONFIG_DIR
+from erasurehead_jax.rundir.kinds import Kind
 from erasurehead_jax.simulation.engine import stack
 from erasurehead_jax.types import Late
-from erasurehead_jax.whatif.grid import CHOICES, GridPoint, grid_points, stackable
+from erasurehead_jax.whatif.grid import CHOICES, Grid, GridPoint, grid_points, stackable
 
 ROWS = 250
 ALL = "grid.scheme=[uncoded,ignore_stragglers,egc,egc_cyclic,erasurehead]"
 
 
-def grid(*overrides: str) -> list[GridPoint]:
-    """The points of configs/whatif.yaml with six workers, load 2, wait_for 3, two schemes, and these overrides."""
+def whole_grid(*overrides: str) -> Grid:
+    """The grid of configs/whatif.yaml with six workers, load 2, wait_for 3, two schemes, and these overrides."""
     given = ["workers=6", "load=2", "wait_for=3", "rounds=10", "grid.scheme=[uncoded,erasurehead]", *overrides]
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         return grid_points(compose("whatif", given), lambda chosen: compose("whatif", [*given, *chosen]), ROWS)
+
+
+def grid(*overrides: str) -> list[GridPoint]:
+    """The points, all of which are possible."""
+    points, left_out = whole_grid(*overrides)
+    assert not left_out
+    return points
 
 
 def labels(points: Sequence[GridPoint], *names: str) -> list[tuple[Any, ...]]:
@@ -127,6 +135,73 @@ def test_circumstances_are_what_nobody_chooses():
         assert 2 * len(same) == len(points)  # names tell them apart
 
 
+def generous(blocks: int, workers: int, load: int) -> FractionalRepetition:
+    """A code whose workers hold twice what was requested."""
+    return FractionalRepetition(blocks, workers, 2 * load)
+
+
+def test_a_load_is_labelled_as_it_was_requested():
+    """And not with what the code makes of it; a code that takes no load is labelled with its own."""
+    points = grid("grid.scheme=egc", "scheme.code._target_=test_grid.generous", "grid.load=[1,3]")
+    assert labels(points, "load") == [(1,), (3,)]
+    assert [point.point.scheme.code.load for point in points] == [2, 6]
+    assert [point.name() for point in grid("grid.load=[2,3]")] == [
+        "uncoded",
+        "erasurehead c=2 r=3",
+        "erasurehead c=3 r=3",
+    ]
+
+
+def test_a_number_of_the_scheme_is_an_axis_and_a_choice():
+    points = grid(
+        *("grid.scheme=erasurehead", "scheme.stop._target_=erasurehead_jax.stopping.Deadline"),
+        *("~scheme.stop.rules", "+scheme.stop.seconds=1", "+grid.seconds=[0.25,0.75]"),
+    )
+    assert [point.point.scheme.stop.seconds for point in points] == [0.25, 0.75]  # pyright: ignore
+    assert [point.name() for point in points] == ["erasurehead c=2 seconds=0.25", "erasurehead c=2 seconds=0.75"]
+    assert {point.circumstances() for point in points} == {()}
+
+
+def test_numbers_of_the_optimizer_are_choices():
+    points = grid("grid.scheme=egc", "+grid.decay=[1,0.9]", "grid.mean_s=[1]")
+    assert [point.name() for point in points] == ["egc c=2 decay=1", "egc c=2 decay=0.9"]
+    assert {point.circumstances() for point in points} == {(("mean_s", 1),)}
+
+
+def test_kinds_are_those_of_the_objects():
+    assert {point.labels["scheme"]: point.kind for point in grid(ALL)} == {
+        "uncoded": Kind.UNCODED,
+        "ignore_stragglers": Kind.IGNORE_STRAGGLERS,
+        "egc": Kind.EXACT,
+        "egc_cyclic": Kind.EXACT,
+        "erasurehead": Kind.ERASUREHEAD,
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "points", "line"),
+    [
+        (("grid.load=[2,4]",), 2, "left out: 1 grid point of erasurehead: load=4: must divide blocks=6"),
+        (("grid.wait_for=[3,7,8]",), 2, "left out: 1 grid point of erasurehead: wait_for=7: must lie between 1 and"),
+        (
+            ("grid.load=[2,4]", "grid.wait_for=[2,3]"),
+            3,
+            "left out: 2 grid points of erasurehead: load=4: must divide blocks=6",
+        ),
+        (
+            ("grid.workers=[6,900]", "grid.wait_for=1"),
+            2,
+            "left out: 1 grid point of uncoded: blocks=900: there are only",
+        ),
+        (("delay=slow_workers", "+grid.slow=[1,7]"), 2, "left out: 1 grid point of uncoded: delay.slow=7: must be"),
+    ],
+)
+def test_impossible_combinations_are_left_out_with_a_line(overrides: tuple[str, ...], points: int, line: str):
+    found = whole_grid(*overrides)
+    assert len(found.points) == points
+    assert found.left_out[0].startswith(line) and "\n" not in "".join(found.left_out)
+
+
 EMPTY = "an empty grid; give at least one value"
 UNKNOWN = "no such axis; choose one of"
 BAD = {
@@ -135,11 +210,11 @@ BAD = {
     "+grid.nonsense=[1]": f"grid.nonsense: {UNKNOWN}",
     "+grid.factor=[2]": f"grid.factor: {UNKNOWN}",
     "grid.mean_s=[1] delay=none": f"grid.mean_s: {UNKNOWN}",
-    "grid.wait_for=[3,7]": "grid point scheme=erasurehead wait_for=7: wait_for=7: must lie between 1 and",
+    "grid.scheme=erasurehead grid.wait_for=[7,8]": "grid point scheme=erasurehead wait_for=7: wait_for=7: must lie",
     "grid.wait_for=[0,3]": "grid point scheme=uncoded wait_for=0: wait_for=0: must be a whole number, at least 1",
     "grid.wait_for=[2.5]": "grid point scheme=uncoded wait_for=2.5: wait_for=2.5: must be a whole number",
-    "grid.wait_for=[3] grid.workers=[6,2] load=1": "wait_for=3 workers=2: wait_for=3: must lie between 1 and workers=2",
-    "grid.load=[2,4]": "grid point scheme=erasurehead load=4: load=4: must divide blocks=6",
+    "grid.scheme=erasurehead grid.workers=2 load=1": "workers=2: wait_for=3: must lie between 1 and workers=2",
+    "grid.scheme=egc grid.load=[4,5]": "grid point scheme=egc load=4: load=4: must divide blocks=6",
     "grid.load=[null]": "grid point scheme=uncoded load=None: load=null: must be a whole number",
     "grid.mean_s=[1,-1]": "grid point scheme=uncoded mean_s=-1: delay.mean_s=-1: must be a finite number, 0 or more",
     "grid.mean_s=[nan]": "grid point scheme=uncoded mean_s=nan: delay.mean_s=nan: must be a finite number, 0 or more",
@@ -147,7 +222,7 @@ BAD = {
     "grid.l2=[-1]": "grid point scheme=uncoded l2=-1: l2=-1: must be a finite number, 0 or more",
     "grid.compute_s=[inf]": "compute_s=inf: compute_s=inf: must be a finite number, 0 or more",
     "grid.late=[cancel,later]": "scheme=uncoded late=later: late=later: must be one of cancel, skip, queue, wait",
-    "delay=slow_workers +grid.slow=[1,7]": "scheme=uncoded slow=7: delay.slow=7: must be a whole number between 0 and",
+    "delay=slow_workers +grid.slow=7": "scheme=uncoded slow=7: delay.slow=7: must be a whole number between 0 and",
     "delay=trace delay.path=missing.npz": "grid point scheme=uncoded: delay.path=missing.npz: cannot be read",
     "+delay.pace=1": "grid point scheme=uncoded: delay.pace=1: unknown setting; choose one of mean_s",
     # settings of the whole command, and groups that are no axis

@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss, mean_squared_error, roc_auc_score
 
 from erasurehead_jax import AbstractObjective, Dataset, Dense, LeastSquares, Logistic, Rows
 from erasurehead_jax.data import synthetic
-from erasurehead_jax.rundir.metrics import BATCH, evaluator
+from erasurehead_jax.rundir.metrics import BATCH, evaluator, why_no_metric
 
 LABELS = {dense: synthetic(300, 3, 6, dense=dense) for dense in (False, True)}
 NUMBERS = synthetic(300, 3, 6, task="regression")
@@ -91,6 +91,17 @@ def test_auc_of_a_single_class_is_nan(target: float):
     (metrics,) = evaluator(Logistic(), one_class)([iterates(1, data.dim)])
     assert np.isnan(metrics["test_auc"])
     assert np.isfinite([metrics["train_loss"], metrics["test_loss"]]).all()
+
+
+@pytest.mark.parametrize(("target", "name"), [(-1.0, "-1"), (1.0, "+1")])
+def test_why_there_is_no_auc_is_one_line(target: float, name: str):
+    data = LABELS[True]
+    one_class = Dataset("one class", data.train, Rows(data.test.features, np.full(len(data.test), target)))
+    line = (
+        f"data=one class: the test AUC cannot be computed, because all {len(data.test)} test rows are of class {name}"
+    )
+    assert why_no_metric(Logistic(), one_class) == line + "; it needs rows of both classes"
+    assert why_no_metric(LeastSquares(), one_class) is None and why_no_metric(Logistic(), data) is None
 
 
 def test_a_diverged_iterate_has_no_auc():

@@ -11,7 +11,7 @@ from harness import SMALL, SMALL_DATA, train
 from hydra import compose, initialize_config_dir
 
 from erasurehead_jax.hydra_app import CONFIG_DIR
-from erasurehead_jax.reproduce import PAPER, QUICK, Size, commands
+from erasurehead_jax.reproduce import PAPER, QUICK, Size, commands, has_recording
 
 SIMULATED = (*SMALL, "backend=simulate", "delay=exponential", "delay.mean_s=0.1")
 
@@ -140,6 +140,34 @@ def test_every_command_of_the_reproduction_is_one_that_hydra_takes(size: Size, t
         for delay in (f"delay.mean_s={size.mean_s}", "delay=none"):
             assert len(of("train", f"experiment={data}", delay, "scheme=uncoded", "seed=0")) == 1
     assert len(of("experiment=ec2", "scheme=uncoded")) == len(size.seeds)
+
+
+def test_runs_are_named_after_what_their_scheme_depends_on(tmp_path: Path):
+    """An uncoded run has no load and no r that could be chosen."""
+    for data in ("amazon", "covertype", "kc_housing"):
+        tuned(tmp_path / data / "tuning", QUICK)
+    named = {}
+    for _, *overrides in commands(QUICK, tmp_path):
+        values = {name: value for name, _, value in (each.partition("=") for each in overrides)}
+        if "hydra.sweep.subdir" in values:
+            named.setdefault(values["scheme"], set()).add(values["hydra.sweep.subdir"])
+    assert named == {
+        "uncoded": {"uncoded-${late}-seed${seed}"},
+        "egc": {"egc-c${load}-${late}-seed${seed}"},
+        "erasurehead": {"erasurehead-c${load}-r${wait_for}-${late}-seed${seed}"},
+        "ignore_stragglers": {"ignore_stragglers-r${wait_for}-${late}-seed${seed}"},
+    }
+
+
+def test_the_recording_is_found_below_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ERASUREHEAD_DATA", "~/x")
+    assert not has_recording()
+    (tmp_path / "x" / "traces").mkdir(parents=True)
+    (tmp_path / "x" / "traces" / "ec2_data8.npz").touch()
+    assert has_recording()
+    monkeypatch.delenv("ERASUREHEAD_DATA")
+    assert not has_recording()
 
 
 def tuned(folder: Path, size: Size) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from harness import LIMIT_S, SMALL_DATA, Finished, environment
 
-from erasurehead_jax.whatif.__main__ import main
+from erasurehead_jax.whatif.__main__ import main, progress_bar
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["erasurehead_jax.whatif", "pytest"])
@@ -33,6 +33,7 @@ COMMANDS = {
     "timing": TIMING,
     "timing, 1 at a time": (*TIMING, FEWER, "chunk=1"),
     "timing, 3 at a time": (*TIMING, "grid.scheme=[uncoded]", "chunk=3"),
+    "timing, one load impossible": (*SHORT, "seeds=1", "grid.scheme=[egc]", "grid.load=[2,3,4]"),
     "training, 1 at a time": (*TRAINING, FEWER, "chunk=1"),
     "training, 3 at a time": (*TRAINING, FEWER, "chunk=3"),
     "diverging": (*SHORT, "mode=training", "seeds=6", FEWER, "targets=0.7", "optimizer.step_size=1e30", "rounds=3"),
@@ -200,13 +201,15 @@ def test_the_recommendation_is_saved_and_printed(runs: dict[str, Finished]):
     lines = (run.run_dir / "recommendation.txt").read_text().splitlines()
     printed = " ".join(run.out.split())
     assert all(" ".join(line.split()) in printed for line in lines)
-    assert [line.split(":")[0] for line in lines] == [
-        *("target 0.7000", "  next best", "  uncoded", f"  ignoring stragglers at {lines[0].split()[4]}"),
+    kept = [line for line in lines if not line.startswith("  note: ")]
+    r = lines[0].partition(" r=")[2].partition(" ")[0]
+    assert [line.split(":")[0] for line in kept] == [
+        *("target 0.7000", "  next best", "  uncoded", f"  ignoring stragglers at the same r={r}"),
         "target 0.9990",
     ]
     found = table(run, "frontier.csv")
     quickest = found.loc[found.loc[found["target"] == 0.7, "time_s"].idxmin()]
-    assert f"{quickest['scheme']} c={quickest['load']} r={quickest['wait_for']} in " in lines[0]
+    assert lines[0].startswith(f"target 0.7000: {quickest['scheme']} ") and f" r={quickest['wait_for']} in " in lines[0]
     assert lines[-1] == "target 0.9990: no point of the grid reaches it in most seeds"
     assert np.isinf(found.loc[found["target"] == 0.999, "time_s"]).all()
     reached, missed = run.summary["recommendations"]
@@ -228,6 +231,22 @@ def test_a_run_that_blows_up_never_reaches_the_target(runs: dict[str, Finished])
     assert table(run, "frontier.csv")["reached"].tolist() == [0]
 
 
+def test_what_is_impossible_is_said_and_the_rest_is_simulated(runs: dict[str, Finished]):
+    run = runs["timing, one load impossible"]
+    assert run.out.splitlines()[0].startswith("left out: 1 grid point of egc: load=4: must divide blocks=6")
+    assert table(run, "timing.csv")["load"].tolist() == [2, 3]
+
+
+def test_parts_of_runs_add_up_to_whole_ones(capsys: pytest.CaptureFixture[str]):
+    """The bar of a training what-if ended at 255/256, because ten tenths add up to a little less than one."""
+    parts = [256 / 10] * 10
+    assert sum(parts) < 256
+    with progress_bar(256) as advance:
+        for part in parts:
+            advance(part)
+    assert " 256/256 " in capsys.readouterr().err
+
+
 TRACE = "delay=trace delay.path=../{}.npz"
 BAD = {
     "grid.scheme=[]": "grid.scheme=[]: an empty grid",
@@ -238,7 +257,7 @@ BAD = {
     "grid.scheme=[3]": "grid.scheme=[3]: must be names",
     "grid.nonsense=[1]": "grid.nonsense",
     "+grid.rounds=[5,10]": "grid.rounds",
-    "grid.wait_for=[3,7]": "wait_for=7: must lie between 1 and workers=6",
+    "grid.scheme=erasurehead grid.wait_for=7": "wait_for=7: must lie between 1 and workers=6",
     "mode=foo": "mode=foo: must be timing or training",
     "seeds=nan": "seeds=nan: must be a whole number, at least 1",
     "seed=4294967295": "seed",  # the second run's is too large
@@ -248,6 +267,7 @@ BAD = {
     "targets=nan mode=training": "targets=nan: must be a finite number",
     "evaluate_every=null mode=training": "evaluate_every=null: must be a whole number, at least 1",
     "data.task=regression mode=training": "is no class; logistic needs targets -1 and +1",
+    "data.rows=5 mode=training": "the test AUC cannot be computed",
     "workers=900 grid.scheme=uncoded mode=training": "blocks=900: there are only 803 training rows",
     "delay=trace": "delay.path",
     TRACE.format("missing"): "delay.path=../missing.npz: cannot be read as a recording",

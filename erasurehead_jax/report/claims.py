@@ -7,6 +7,7 @@ import numpy as np
 
 from erasurehead_jax.report.runs import Comparison, Contender
 from erasurehead_jax.report.table import Target, speed_ups, times_to
+from erasurehead_jax.rundir.kinds import Kind
 
 LAST = Target("last", "uncoded at its end")
 PAPER_WORKERS = 30
@@ -27,7 +28,7 @@ class Finding(NamedTuple):
 def findings(comparison: Comparison) -> list[Finding]:
     """Those claims of the paper that these runs can be held against."""
     told, delay = comparison.first.summary, comparison.first.config["delay"]["_target_"].rpartition(".")[2]
-    real = told["backend"] == "mpi" and told["scheme"] == "uncoded"
+    real = told["backend"] == "mpi" and comparison.first.kind == Kind.UNCODED
     if not real or told["data"] not in TABLE_1 or delay not in ("Exponential", "NoDelay"):
         return []
     sleeps = delay == "Exponential"
@@ -46,7 +47,7 @@ def _sizes(comparison: Comparison) -> Finding:
 
 
 def _over_uncoded(comparison: Comparison) -> Finding | None:
-    found = _best(comparison, "erasurehead", loads=(2, 3))
+    found = _best(comparison, loads=(2, 3))
     if found is None:
         return None
     each, ratio = found
@@ -61,8 +62,8 @@ def _over_uncoded(comparison: Comparison) -> Finding | None:
 def _over_exact(comparison: Comparison) -> Finding | None:
     """The best ErasureHead of c = 2 and 3 over exact coding with the same c."""
     ratios = {}
-    for each in _of(comparison, "erasurehead", (2, 3)):
-        for exact in _of(comparison, "egc", (each.runs[0].summary["load"],)):
+    for each in _of(comparison, Kind.ERASUREHEAD, (2, 3)):
+        for exact in _of(comparison, Kind.EXACT, (each.runs[0].summary["load"],)):
             ratios[each.label] = _time_s(comparison, exact) / _time_s(comparison, each)
     if not ratios:
         return None
@@ -77,8 +78,8 @@ def _shorter_rounds(comparison: Comparison) -> Finding | None:
     mean_s = lambda each: float(np.mean([run.summary["clock_s"] / run.summary["rounds"] for run in each.runs]))
     pairs = [
         (exact, each)
-        for exact in _of(comparison, "egc", (2, 3))
-        for each in _of(comparison, "erasurehead", (exact.runs[0].summary["load"],))
+        for exact in _of(comparison, Kind.EXACT, (2, 3))
+        for each in _of(comparison, Kind.ERASUREHEAD, (exact.runs[0].summary["load"],))
     ]
     if not pairs:
         return None
@@ -91,7 +92,7 @@ def _shorter_rounds(comparison: Comparison) -> Finding | None:
 
 def _r(comparison: Comparison) -> Finding | None:
     """At most 11 of 30 workers were waited for on Amazon."""
-    chosen = _best(comparison, "erasurehead", loads=(2, 3))
+    chosen = _best(comparison, loads=(2, 3))
     if chosen is None or comparison.first.summary["data"] != "amazon":
         return None
     r, workers = chosen[0].runs[0].summary["wait_for"], comparison.first.summary["workers"]
@@ -101,7 +102,7 @@ def _r(comparison: Comparison) -> Finding | None:
 
 def _never_worse(comparison: Comparison) -> Finding | None:
     """Without sleeps: at least as fast as the others."""
-    found = _best(comparison, "erasurehead", loads=(2, 3))
+    found = _best(comparison, loads=(2, 3))
     if found is None:
         return None
     each, ratio = found
@@ -109,9 +110,11 @@ def _never_worse(comparison: Comparison) -> Finding | None:
     return Finding("Section 5.4, Figure 4", claim, f"{ratio:.2f} x ({each.label})", ratio >= 1 - NOISE, "")
 
 
-def _of(comparison: Comparison, scheme: str, loads: tuple[int, ...]) -> list[Contender]:
+def _of(comparison: Comparison, kind: Kind, loads: tuple[int, ...]) -> list[Contender]:
+    """The contenders of this kind that use the paper's code, fractional repetition, and can abandon late work."""
     fits: Callable[[Contender], bool] = lambda each: (
-        each.runs[0].summary["scheme"] == scheme
+        each.runs[0].kind == kind
+        and each.runs[0].summary["code"] == "FractionalRepetition"
         and each.runs[0].summary["load"] in loads
         and each.runs[0].summary["late"] == "cancel"
     )
@@ -122,9 +125,9 @@ def _time_s(comparison: Comparison, contender: Contender) -> float:
     return float(np.median(times_to(LAST, comparison, contender)[0]))
 
 
-def _best(comparison: Comparison, scheme: str, loads: tuple[int, ...]) -> tuple[Contender, float] | None:
-    """The contender soonest at what uncoded has at its end, and how many times as fast as uncoded it is."""
-    some = _of(comparison, scheme, loads)
+def _best(comparison: Comparison, loads: tuple[int, ...]) -> tuple[Contender, float] | None:
+    """The ErasureHead soonest at what uncoded has at its end, and how many times as fast as uncoded it is."""
+    some = _of(comparison, Kind.ERASUREHEAD, loads)
     if not some:
         return None
     best = min(some, key=lambda each: _time_s(comparison, each))

@@ -11,7 +11,9 @@ import yaml
 from jaxtyping import Float
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.rundir.files import HISTORY, SUMMARY, history_columns, reached
+from erasurehead_jax.rundir.files import HISTORY, SUMMARY, history_columns
+from erasurehead_jax.rundir.kinds import Kind, kind_of_run
+from erasurehead_jax.rundir.targets import time_to
 
 CIRCUMSTANCES = ("data", "objective", "delay", "workers")  # alike in a comparison
 CHOSEN = ("scheme", "optimizer", "l2", "init", "x64", "compute_s", "overhead_s")  # told in the label where they differ
@@ -35,6 +37,11 @@ class Run:
         return str(self.history.columns[-1])
 
     @property
+    def kind(self) -> Kind:
+        """What the scheme is, whatever its yaml is called."""
+        return kind_of_run(self.summary["code"], self.config["scheme"])
+
+    @property
     def label(self) -> str:
         """Scheme, c, r and late, where they say something."""
         told = self.summary
@@ -56,8 +63,7 @@ class Run:
 
     def time_to(self, target: float) -> float:
         """Seconds on the clock until the metric first is at least as good as the target; inf if it never is."""
-        there = reached(self.metric, self.values, target)
-        return float(self.history["clock_s"].to_numpy()[there.argmax()]) if there.any() else float("inf")
+        return float(time_to(self.metric, self.values, self.history["clock_s"].to_numpy(), target))
 
 
 class Contender(NamedTuple):
@@ -144,8 +150,8 @@ def _load(folder: Path) -> Run:
         if len(history) != summary["rounds"]:
             raise ValueError(f"{HISTORY} has {len(history)} rounds, {SUMMARY} says {summary['rounds']}")
         run = Run(folder, config, summary, history)
-        if not len(history) or not np.isfinite(run.values).any():
-            raise ConfigError("no round was evaluated")
+        if not np.isfinite(run.values).any():
+            raise ConfigError(_nothing_to_compare(run))
         needed = ("scheme", "code", "load", "wait_for", "workers", "late", "seed", "data", "telemetry", "ideal_s")
         if missing := [name for name in needed if name not in summary]:
             raise ValueError(f"{SUMMARY} has no {missing[0]}")
@@ -154,6 +160,16 @@ def _load(folder: Path) -> Run:
             raise
         raise ConfigError(f"damaged, {' '.join(str(error).split())}") from error
     return run
+
+
+def _nothing_to_compare(run: Run) -> str:
+    """Why no round has a value of the test metric."""
+    losses = run.history["train_loss"].to_numpy(float)
+    if not np.isfinite(losses).any():
+        return "no round was evaluated"
+    if run.metric == "test_auc":
+        return "its test AUC could not be computed: the test rows are probably all of one class"
+    return f"{run.metric} was not finite in any round"
 
 
 def _contenders(runs: list[Run]) -> list[Contender]:
@@ -171,9 +187,8 @@ def _contenders(runs: list[Run]) -> list[Contender]:
 
 def _place(run: Run) -> tuple[int, int, int, str]:
     """In the order of the paper, then by load, r and late."""
-    order, told = ("uncoded", "egc", "erasurehead", "ignore_stragglers"), run.summary
-    first = order.index(told["scheme"]) if told["scheme"] in order else len(order)
-    return first, told["load"], told["wait_for"], told["late"]
+    summary = run.summary
+    return list(Kind).index(run.kind), summary["load"], summary["wait_for"], summary["late"]
 
 
 def _differences(runs: list[Run]) -> list[list[str]]:

@@ -40,11 +40,6 @@ def history_columns(metric: str) -> list[str]:
     return [*clock, "lost", "faulty", LAST_HOST, "train_loss", "test_loss", f"test_{metric}"]
 
 
-def reached(metric: str, values: Any, target: float) -> Any:
-    """Is the test metric at least as good as the target? AUC is to rise, MSE to fall; nan is no value."""
-    return values >= target if metric == "test_auc" else values <= target
-
-
 def require_empty(run_dir: Path) -> None:
     """Raises ConfigError if the run directory has anything in it."""
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):

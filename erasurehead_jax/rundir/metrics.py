@@ -34,6 +34,19 @@ def scorer(objective: AbstractObjective, dataset: Dataset) -> Callable[[Float[Ar
     return scores
 
 
+def why_no_metric(objective: AbstractObjective, dataset: Dataset) -> str | None:
+    """Return why the test metric of these data cannot be computed, in one line; None if it can.
+
+    Losses are not affected. Say it once, before the first evaluation.
+    """
+    classes = np.unique(np.asarray(dataset.test.target) > 0)
+    if objective.metric != "auc" or len(classes) == 2:
+        return None
+    rows = len(dataset.test)
+    what = f"all {rows} test rows are of class {'+1' if classes[0] else '-1'}" if rows else "there are no test rows"
+    return f"data={dataset.name}: the test AUC cannot be computed, because {what}; it needs rows of both classes"
+
+
 def evaluator(
     objective: AbstractObjective, dataset: Dataset
 ) -> Callable[[Iterable[Float[np.ndarray, "batch d"]]], list[dict[str, float]]]:

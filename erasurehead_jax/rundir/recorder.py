@@ -21,13 +21,13 @@ from erasurehead_jax.rundir.files import (
     History,
     Progress,
     Vectors,
-    reached,
     read_history,
     storing,
     write_arrays,
     write_json,
 )
 from erasurehead_jax.rundir.metrics import BATCH, block_losses, evaluator
+from erasurehead_jax.rundir.targets import reached
 from erasurehead_jax.rundir.telemetry import telemetry
 from erasurehead_jax.rundir.versions import versions
 from erasurehead_jax.scheme import collect

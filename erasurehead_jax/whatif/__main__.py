@@ -1,7 +1,7 @@
 """What if: `python -m erasurehead_jax.whatif grid.scheme=[...] grid.load=[...] mode=training ...`"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,19 +22,23 @@ from erasurehead_jax.hydra_app import checked, hydra_command, run_command
 from erasurehead_jax.job import build_data
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.rundir.files import SUMMARY, write_json
+from erasurehead_jax.rundir.metrics import why_no_metric
 from erasurehead_jax.rundir.versions import versions
 from erasurehead_jax.settings import check_numbers
-from erasurehead_jax.whatif.figures import frontier_figure, timing_figure, timing_table, training_figure
-from erasurehead_jax.whatif.frontier import default_target, frontier, recommend
+from erasurehead_jax.whatif.figures import frontier_figure, timing_figure, training_figure
+from erasurehead_jax.whatif.frontier import default_target, frontier
 from erasurehead_jax.whatif.grid import GridPoint, axes, grid_points, label_columns
 from erasurehead_jax.whatif.montecarlo import Trainings, time_grid, train_grid
+from erasurehead_jax.whatif.recommendation import recommend
+from erasurehead_jax.whatif.tables import terminal_table
 
 
 class Study(NamedTuple):
-    """What is asked."""
+    """What to simulate."""
 
     mode: str
     points: list[GridPoint]
+    left_out: list[str]  # a line for each impossible combination of the grid
     seeds: list[int]
     rounds: int
     every: int
@@ -46,12 +50,14 @@ class Study(NamedTuple):
 
 @hydra_command("whatif")
 def whatif(cfg: DictConfig) -> None:
-    """Simulates the grid, writes tables and figures into the run directory, and prints what they come to."""
+    """Simulate the grid, write tables and figures into the run directory, and print the result."""
     keep_compiled()
     if hasattr(os, "sched_getaffinity"):
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # runs are shared out among devices
     run_dir, study = checked(cfg, check)
     console = Console(width=None if Console().is_terminal else 140)
+    for line in study.left_out:
+        console.print(line, highlight=False, soft_wrap=True)
     if study.mode == "timing":
         _time(study, run_dir, console)
     else:
@@ -78,12 +84,15 @@ def check(cfg: DictConfig) -> Study:
     jax.config.update("jax_enable_x64", cfg.x64)
     training = cfg.mode == "training"
     objective, dataset = build_data(config) if training else (None, None)
-    if training:
+    if objective is not None and dataset is not None:
         require_whole("evaluate_every", cfg.evaluate_every, 1)
-    points = grid_points(cfg, partial(_compose, task), len(dataset.train) if dataset else None)
+        if problem := why_no_metric(objective, dataset):
+            raise ConfigError(f"{problem}; without it there is no time to a target")
+    grid = grid_points(cfg, partial(_compose, task), len(dataset.train) if dataset else None)
     return Study(
         mode=cfg.mode,
-        points=points,
+        points=grid.points,
+        left_out=grid.left_out,
         seeds=list(range(cfg.seed, cfg.seed + cfg.seeds)),
         rounds=cfg.rounds,
         every=cfg.evaluate_every,
@@ -120,19 +129,19 @@ def _targets(cfg: DictConfig) -> list[float] | None:
 
 
 def _time(study: Study, run_dir: Path, console: Console) -> None:
-    with _bar(study) as bar:
+    with progress_bar(len(study.points) * len(study.seeds)) as bar:
         timings = time_grid(study.points, study.seeds, study.rounds, study.chunk, jax.devices(), bar, console.print)
     _write_csv(run_dir / "timing.csv", timings.table)
     timing_figure(study.points, timings, run_dir / "timing.png")
     _save_summary(study, run_dir, {})
-    title = f"{len(study.seeds)} seeds of {study.rounds} rounds; seconds"
-    console.print(timing_table(timings.table, title))
-    console.print("A quick round is not yet a quick training: ask with mode=training.")
+    title = f"round times (s): {len(study.seeds)} seeds of {study.rounds} rounds"
+    console.print(terminal_table(timings.table, title))
+    console.print("Shorter rounds need not mean faster training: compare times to a target with mode=training.")
 
 
 def _train(study: Study, run_dir: Path, console: Console) -> None:
     assert study.dataset is not None and study.objective is not None
-    with _bar(study) as bar:
+    with progress_bar(len(study.points) * len(study.seeds)) as bar:
         found = train_grid(
             study.dataset,
             study.objective,
@@ -145,18 +154,19 @@ def _train(study: Study, run_dir: Path, console: Console) -> None:
             bar,
             console.print,
         )
-    targets = study.targets or [default_target(study.points, found)]
     _write_csv(run_dir / "whatif.csv", _long_table(study, found))
+    targets = study.targets or [default_target(study.points, found)]
     table = frontier(study.points, found, targets)
     _write_csv(run_dir / "frontier.csv", table)
     recommended = [each for target in targets for each in recommend(study.points, found, target)]
     _save_summary(study, run_dir, {"recommendations": recommended})
-    told = [line for each in recommended for line in each.lines()]
-    (run_dir / "recommendation.txt").write_text("\n".join(told) + "\n")
+    lines = [line for each in recommended for line in each.lines()]
+    (run_dir / "recommendation.txt").write_text("\n".join(lines) + "\n")
     training_figure(study.points, found, targets[-1], run_dir / "whatif.png")
     frontier_figure(study.points, found, targets[-1], run_dir / "frontier.png")
-    console.print(timing_table(table, f"time to the target, {len(study.seeds)} seeds, median and its 95 % interval"))
-    console.print("\n".join(told))
+    console.print(terminal_table(table, "time to the target (s): median over seeds"))
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _long_table(study: Study, found: Trainings) -> pd.DataFrame:
@@ -185,11 +195,19 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 @contextmanager
-def _bar(study: Study) -> Iterator[Any]:
+def progress_bar(total: int) -> Iterator[Callable[[float], None]]:
+    """A progress bar over so many runs, and the function that moves it on by some runs or a part of one."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("runs", total=len(study.points) * len(study.seeds))
-        yield lambda done: progress.advance(task, done)
+        task = progress.add_task("runs", total=total)
+        done = 0.0
+
+        def advance(runs: float) -> None:
+            nonlocal done
+            done += runs
+            progress.update(task, completed=round(done, 6))  # parts of runs add up to 255.9999, which reads as 255
+
+        yield advance
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The pictures and the table of a what-if."""
+"""The pictures of a what-if. All are legible without colour, and say what they leave out."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,67 +7,77 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from rich.table import Table
 
+from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.report.figure import AXIS_NAMES, STYLES
 from erasurehead_jax.whatif import closed_forms
 from erasurehead_jax.whatif.frontier import estimate, times_to
 from erasurehead_jax.whatif.grid import GridPoint
+from erasurehead_jax.whatif.heat_map import heat_map, plain_logarithms
 from erasurehead_jax.whatif.montecarlo import Timings, Trainings
 
 MOST_LINES, MOST_ROWS = 8, 4  # in one panel, of panels in one figure
-
-
-def timing_table(table: pd.DataFrame, title: str) -> Table:
-    """For a terminal; times in seconds."""
-    shown = Table(title=title, title_justify="left")
-    for name in table.columns:
-        words = pd.api.types.is_string_dtype(table[name])
-        shown.add_column(name.replace("_", " "), justify="left" if words else "right", no_wrap=words)
-    for row in table.itertuples(index=False):
-        shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
-    return shown
+MARKERS = 5  # on a line
+TITLE: dict[str, Any] = {"fontsize": 9, "loc": "left"}  # of a panel
 
 
 def timing_figure(points: Sequence[GridPoint], timings: Timings, path: Path) -> None:
     """Round times as distributions, and decode errors against r, simulated and by their closed forms."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    quickest = np.argsort(timings.table["mean_round_s"].to_numpy())[:MOST_LINES]
-    for style, i in enumerate(sorted(quickest)):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
+    round_times(left, points, timings)
+    decode_errors(right, points, timings.table["mean_decode_error"].to_numpy())
+    _save(figure, path)
+
+
+def round_times(axis: Axes, points: Sequence[GridPoint], timings: Timings) -> None:
+    quickest = np.argsort(timings.table["mean_round_s"].to_numpy(), kind="stable")[:MOST_LINES]
+    compared = False
+    for place, ((style, marker), i) in enumerate(zip(STYLES, sorted(quickest), strict=False)):
         round_s = np.sort(timings.round_s[i])
         share = np.arange(1, len(round_s) + 1) / len(round_s)
-        (line,) = left.plot(round_s, share, STYLES[style % len(STYLES)][0], label=_full_name(points[i]))
-        cdf = closed_forms.round_cdf(points[i].point)
-        if cdf is not None:
-            t = np.linspace(0, round_s[-1], 60)
-            left.plot(t, cdf(t), "+", color=line.get_color(), markersize=4)
-    left.set(xlabel="time of a round (s)", ylabel="share of rounds (+ closed form)", xlim=(0, None), ylim=(0, 1.02))
-    left.legend(frameon=False, fontsize=7)
-    _decode_errors(right, points, timings.table["mean_decode_error"].to_numpy())
-    _save(figure, path)
+        shown = {
+            "marker": marker,
+            "markevery": _staggered(place, len(round_s)),
+            "markersize": 5,
+            "label": _full_name(points[i]),
+        }
+        (line,) = axis.plot(round_s, share, style, **shown)
+        if (cdf := closed_forms.round_cdf(points[i].point)) is not None:
+            t = np.linspace(0, round_s[-1], 40)
+            axis.plot(t, cdf(t), "+", color=line.get_color(), markersize=5, label="_")
+            compared = True
+    axis.set(xlabel="time of a round (s)", ylabel="share of rounds that took no longer", xlim=(0, None), ylim=(0, 1.02))
+    if compared:
+        axis.plot([], [], "+", color="black", label="closed form")
+    if len(quickest) < len(points):
+        axis.set_title(f"the {len(quickest)} quickest of {len(points)} points; timing.csv has all", **TITLE)
+    _legend(axis)
 
 
 def training_figure(points: Sequence[GridPoint], found: Trainings, target: float, path: Path) -> None:
     """A row for every set of circumstances: loss and metric against time, and the time to the target over (c, r)."""
     settings = _by_circumstances(points)
-    settings = [settings[i] for i in np.unique(np.linspace(0, len(settings) - 1, MOST_ROWS).round().astype(int))]
+    rows = [settings[i] for i in np.unique(np.linspace(0, len(settings) - 1, MOST_ROWS).round().astype(int))]
     figure, panels = plt.subplots(
-        len(settings), 3, figsize=(15, 0.6 + 3.6 * len(settings)), layout="constrained", squeeze=False
+        len(rows), 3, figsize=(16, 0.6 + 4.4 * len(rows)), layout="constrained", squeeze=False, width_ratios=[1, 1, 1.3]
     )
     time_s = times_to(target, found)
-    for (setting, inside), (left, middle, right) in zip(settings, panels, strict=True):
+    for (setting, inside), (left, middle, right) in zip(rows, panels, strict=True):
         shown = _best_of_schemes(points, time_s, inside)
         _curves(left, points, shown, found, "train_loss")
         _curves(middle, points, shown, found, found.metric)
-        middle.axhline(target, color="0.6", linewidth=0.8)
-        _heat_map(right, points, time_s, inside)
-        left.set_title(_setting_name(setting), fontsize=9, loc="left")
-        right.set_title(f"seconds to {found.metric} {target:.4f} (median of seeds)", fontsize=9, loc="left")
+        _legend(left)
+        middle.axhline(target, color="0.4", linewidth=0.8)
+        middle.annotate("target", (1, target), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
+        heat_map(right, points, time_s, inside)
+        left.set_title(_setting_name(setting), **TITLE)
+        middle.set_title("the quickest point of each scheme; band: 95 % of the seeds", **TITLE)
+        right.set_title(f"seconds to {found.metric} {target:.4f}: median of seeds", **TITLE)
+    if len(rows) < len(settings):
+        figure.suptitle(f"{len(rows)} of {len(settings)} settings; frontier.csv has all", fontsize=10)
     _save(figure, path)
 
 
@@ -79,20 +89,22 @@ def frontier_figure(points: Sequence[GridPoint], found: Trainings, target: float
         return
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(5.5 * columns, 4.2 * rows), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(6 * columns, 5.2 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     for axis, (title, name, inside) in zip(axes.flat, panels, strict=False):
         _lines(axis, points, time_s, inside, name)
         axis.set(xlabel=_NAMES.get(name, name), ylabel=f"seconds to {found.metric} {target:.4f}")
-        axis.set_title(title, fontsize=9, loc="left")
+        axis.set_title(title, **TITLE)
+        if name == "wait_for":
+            axis.set_xticks(sorted({points[i].labels[name] for i in inside}))
         _logarithmic(axis.yaxis, axis.set_yscale, np.median(time_s[inside], axis=1))
-        axis.legend(frameon=False, fontsize=7)
+        _legend(axis)
     _save(figure, path)
 
 
 _NAMES = {
-    "wait_for": "r, workers waited for",
+    "wait_for": "r, workers waited for at most",
     "compute_s": "compute on all the data (s); a worker takes c/n of it",
     "mean_s": "mean sleep (s)",
 }
@@ -131,11 +143,10 @@ def _lines(axis: Axes, points: Sequence[GridPoint], time_s: np.ndarray, inside: 
         middle, low, high = np.array([estimate(time_s[places[at]]) for at in x]).T
         with np.errstate(invalid="ignore"):  # inf - inf, where a target is not reached
             error = np.nan_to_num(np.abs([middle - low, high - middle]), nan=0, posinf=0)
-        reached = [np.isfinite(time_s[i]).mean() for i in places.values()]
-        if min(reached) < 1:
-            label += f" (reached by {min(reached):.0%}" + (
-                f" to {max(reached):.0%})" if max(reached) > min(reached) else ")"
-            )
+        reached, seeds = [int(np.isfinite(time_s[i]).sum()) for i in places.values()], time_s.shape[1]
+        if min(reached) < seeds:
+            few = f"{min(reached)}" if min(reached) == max(reached) else f"{min(reached)} to {max(reached)}"
+            label += f" (reached by {few} of {seeds} seeds)"
         middle = np.where(np.isfinite(middle), middle, np.nan)
         axis.errorbar(x, middle, error, fmt=style + marker, capsize=2, ms=4, label=label)
 
@@ -143,62 +154,58 @@ def _lines(axis: Axes, points: Sequence[GridPoint], time_s: np.ndarray, inside: 
 def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Trainings, name: str) -> None:
     """Median over seeds of a metric against the median clock, with the band that holds 95 % of the seeds."""
     values = found.metrics[name]
-    for (style, marker), i in zip(STYLES * len(shown), shown, strict=False):
+    for place, ((style, marker), i) in enumerate(zip(STYLES * len(shown), shown, strict=False)):
         clock_s = np.median(found.clock_s[i], axis=0)
         low, middle, high = np.quantile(values[i], [0.025, 0.5, 0.975], axis=0)
-        every = max(1, len(middle) // 8)
-        axis.plot(clock_s, middle, style, marker=marker, markevery=every, markersize=4, label=points[i].name())
-        axis.fill_between(clock_s, low, high, alpha=0.15)
+        axis.plot(
+            clock_s,
+            middle,
+            style,
+            marker=marker,
+            markevery=_staggered(place, len(middle)),
+            markersize=5,
+            label=points[i].name(),
+        )
+        axis.fill_between(clock_s, low, high, alpha=0.12, linewidth=0)
     axis.set(xlabel="simulated training clock (s)", ylabel=AXIS_NAMES[name])
     _logarithmic(axis.xaxis, axis.set_xscale, np.where(np.isfinite(values[shown]), found.clock_s[shown], np.nan))
-    axis.legend(frameon=False, fontsize=7)
 
 
-def _heat_map(axis: Axes, points: Sequence[GridPoint], time_s: np.ndarray, inside: list[int]) -> None:
-    """The quickest median time at every (c, r); c = 1 are uncoded and ignore-stragglers."""
-    loads = sorted({points[i].labels["load"] for i in inside})
-    heard = sorted({points[i].labels["wait_for"] for i in inside})
-    quickest = np.full((len(loads), len(heard)), np.nan)
-    for i in inside:
-        at = loads.index(points[i].labels["load"]), heard.index(points[i].labels["wait_for"])
-        quickest[at] = np.fmin(quickest[at], np.median(time_s[i]))
-    finite = np.where(np.isfinite(quickest), quickest, np.nan)
-    axis.imshow(finite, aspect="auto", origin="lower", cmap="viridis_r")
-    middle = (np.nanmin(finite) + np.nanmax(finite)) / 2 if np.isfinite(finite).any() else 0
-    for (i, j), value in np.ndenumerate(quickest):
-        if not np.isnan(value):
-            text = f"{value:.3g}" if np.isfinite(value) else "not\nreached"
-            axis.text(
-                j,
-                i,
-                text,
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if value > middle and np.isfinite(value) else "black",
-            )
-    axis.set(
-        xlabel=_NAMES["wait_for"], ylabel="c, blocks a worker holds", xticks=range(len(heard)), yticks=range(len(loads))
-    )
-    axis.set_xticklabels(heard)
-    axis.set_yticklabels(loads)
-
-
-def _decode_errors(axis: Axes, points: Sequence[GridPoint], errors: np.ndarray) -> None:
-    """Simulated (markers) and closed form (lines) against r, a scheme and load each."""
+def decode_errors(axis: Axes, points: Sequence[GridPoint], errors: np.ndarray) -> None:
+    """Simulated (markers) and closed form (lines) against r; what always decodes exactly has no place on a log axis."""
     groups: dict[str, list[int]] = {}
     for i, point in enumerate(points):
-        groups.setdefault(f"{point.labels['scheme']} c={point.labels['load']}", []).append(i)
-    for (style, marker), (label, inside) in zip(STYLES * len(groups), groups.items(), strict=False):
-        heard = [points[i].labels["wait_for"] for i in inside]
-        (dots,) = axis.plot(heard, errors[inside], marker, markersize=5, label=label)
+        labels = {"wait_for": point.point.scheme.code.workers}  # so that the name leaves out r
+        groups.setdefault(_full_name(point._replace(labels=point.labels | labels)), []).append(i)
+    exact = [label for label, inside in groups.items() if not (errors[inside] > ROUNDING).any()]
+    inexact = {label: inside for label, inside in groups.items() if label not in exact}
+    compared = False
+    for (style, marker), (label, inside) in zip(STYLES, inexact.items(), strict=False):
+        shown = [i for i in inside if errors[i] > ROUNDING]
+        heard = [points[i].labels["wait_for"] for i in shown]
+        if len(shown) < len(inside):
+            rest = sorted({points[i].labels["wait_for"] for i in inside if i not in shown})
+            label += f" (exact at r={', '.join(map(str, rest))})"
+        (dots,) = axis.plot(heard, errors[shown], marker, markersize=6, label=label)
         r = np.arange(1, points[inside[0]].point.scheme.code.workers + 1)
         closed = closed_forms.decode_error(points[inside[0]].point, r)
         if closed is not None:
-            axis.plot(r, closed, style, color=dots.get_color(), linewidth=1)
-    axis.set(xlabel=_NAMES["wait_for"], ylabel="mean decode error (lines: closed form)")
-    _logarithmic(axis.yaxis, axis.set_yscale, errors)
-    axis.legend(frameon=False, fontsize=7)
+            axis.plot(r, np.where(closed > ROUNDING, closed, np.nan), style, color=dots.get_color(), linewidth=1)
+            compared = True
+    shown = min(len(inexact), MOST_LINES)
+    lines = "; lines: closed form" if compared else ""
+    axis.set(xlabel=_NAMES["wait_for"], ylabel="mean decode error ‖w - 1‖²")
+    few = f"; {shown} of {len(inexact)} schemes, timing.csv has all" if shown < len(inexact) else ""
+    axis.set_title(f"markers: simulated{lines}{few}", **TITLE)
+    if inexact:
+        _logarithmic(axis.yaxis, axis.set_yscale, errors)
+    else:
+        axis.set(yticks=[], xticks=[])
+    for label in exact[:MOST_LINES]:
+        axis.plot([], [], " ", label=f"exact: {label}")
+    if len(exact) > MOST_LINES:
+        axis.plot([], [], " ", label=f"exact: {len(exact) - MOST_LINES} more")
+    _legend(axis)
 
 
 def _best_of_schemes(points: Sequence[GridPoint], time_s: np.ndarray, inside: list[int]) -> list[int]:
@@ -225,16 +232,26 @@ def _full_name(point: GridPoint) -> str:
 
 
 def _logarithmic(axis: Axis, set_scale: Callable[[str], None], values: np.ndarray) -> None:
-    """With plain numbers at 1, 2 and 5; left linear if there is nothing to take the logarithm of."""
+    """With plain numbers; left linear if there is nothing to take the logarithm of."""
     if (np.isfinite(values) & (values > 0)).any():
         set_scale("log")
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+        plain_logarithms(axis)
+
+
+def _staggered(place: int, points: int) -> tuple[int, int]:
+    """The first marker of a line and the steps between them, so that lines on top of each other can be told apart."""
+    every = max(1, points // MARKERS)
+    return place * every // MOST_LINES, every
+
+
+def _legend(axis: Axes) -> None:
+    """Below the panel, where it hides no curve."""
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14), handlelength=3.5)
 
 
 def _save(figure: Figure, path: Path) -> None:
     for axis in figure.axes:
-        axis.spines[["top", "right"]].set_visible(False)
+        if axis.get_label() != "<colorbar>":
+            axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=140)
     plt.close(figure)

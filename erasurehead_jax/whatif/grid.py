@@ -9,16 +9,21 @@ import jax
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from erasurehead_jax.codes import Uncoded
 from erasurehead_jax.data import block_bounds
-from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.job import build_delay, instantiate, make_optimizer
+from erasurehead_jax.delays import AbstractDelay
+from erasurehead_jax.errors import ConfigError, require_choice
+from erasurehead_jax.job import instantiate, make_optimizer
+from erasurehead_jax.rundir.kinds import Kind, scheme_kind
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.settings import check_numbers
 from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.stopping import AnyOf
+from erasurehead_jax.types import Late
 
 GROUPS = ("scheme", "delay")  # axes whose values name config files
 SETTINGS = ("workers", "blocks", "load", "wait_for", "late", "l2", "compute_s", "overhead_s")  # axes by their own name
-CHOICES = ("scheme", "load", "wait_for", "late", "step_size")  # what a user decides; other axes are circumstances
+CHOICES = ("scheme", "load", "wait_for", "late", "step_size")  # what a user decides in any grid
 
 
 class GridPoint(NamedTuple):
@@ -26,17 +31,43 @@ class GridPoint(NamedTuple):
 
     labels: dict[str, Any]  # scheme, load, wait_for, late, and every other axis
     point: Point
+    own: tuple[str, ...] = ()  # labels that set a parameter of the scheme or the optimizer, which are choices too
+
+    @property
+    def kind(self) -> Kind:
+        """What the scheme is, whatever its yaml is called."""
+        stop = self.point.scheme.stop
+        rules = stop.rules if isinstance(stop, AnyOf) else (stop,)
+        return scheme_kind(type(self.point.scheme.code).__name__, [type(rule).__name__ for rule in rules])
 
     def circumstances(self) -> tuple[tuple[str, Any], ...]:
         """The labels that are no choice: points are compared where these agree."""
-        return tuple((name, value) for name, value in self.labels.items() if name not in CHOICES)
+        chosen = (*CHOICES, *self.own)
+        return tuple((name, value) for name, value in self.labels.items() if name not in chosen)
 
     def name(self) -> str:
-        """What to call it among points of the same circumstances."""
-        scheme = self.labels["scheme"]
-        late = "" if self.labels["late"] == "cancel" else f" {self.labels['late']}"
-        step = f" step {self.labels['step_size']:g}" if "step_size" in self.labels else ""
-        return f"{scheme} c={self.labels['load']} r={self.labels['wait_for']}{late}{step}"
+        """What to call it among points of the same circumstances: c and r are left out where they are no choice."""
+        code = self.point.scheme.code
+        parts = [str(self.labels["scheme"])]
+        if not isinstance(code, Uncoded):
+            parts.append(f"c={self.labels['load']}")
+        if self.labels["wait_for"] < code.workers:
+            parts.append(f"r={self.labels['wait_for']}")
+        if self.labels["late"] != "cancel":
+            parts.append(f"late={self.labels['late']}")
+        names = [name for name in self.labels if name == "step_size" or name in self.own]
+        return " ".join([*parts, *(f"{name}={self.labels[name]}" for name in names)])
+
+
+class Grid(NamedTuple):
+    """The points to simulate, and a line for each combination of the axes that is impossible."""
+
+    points: list[GridPoint]
+    left_out: list[str]
+
+
+class _Impossible(ConfigError):
+    """Settings that are valid by themselves but do not fit together."""
 
 
 def axes(grid: DictConfig | None) -> dict[str, list[Any]]:
@@ -55,39 +86,61 @@ def axes(grid: DictConfig | None) -> dict[str, list[Any]]:
     return asked
 
 
-def grid_points(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], train_rows: int | None) -> list[GridPoint]:
-    """Every point of the grid once: an axis that a scheme does not look at makes no second point.
+def grid_points(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], train_rows: int | None) -> Grid:
+    """Return every point of the grid once: an axis that a scheme does not look at makes no second point.
 
     `compose` gives the config with these config files chosen, unresolved. `train_rows` is N, None if nothing is to be
-    trained. Raises ConfigError, naming the point, for one that breaks a rule.
+    trained. A combination that is impossible, such as a load that does not divide the blocks, is left out. Raises
+    ConfigError, naming the point, for a setting that is invalid in any combination, and if no point is possible.
     """
     asked = axes(cfg.grid)
     numbers = {name: values for name, values in asked.items() if name not in GROUPS}
     groups = {name: asked[name] for name in GROUPS if name in asked}
-    points: dict[str, GridPoint] = {}
+    points: dict[str, GridPoint | None] = {}
+    impossible: dict[tuple[str, str], list[str]] = {}  # scheme and reason -> where
     known: set[str] = set()
     for chosen in _product(groups):
         base = compose([f"{group}={name}" for group, name in chosen.items()])
         keys = {name: key for name in numbers if (key := _key(base, name))}
         known |= keys.keys()
+        own = tuple(name for name, key in keys.items() if key.startswith(("scheme.", "optimizer.")))
         for values in _product({name: numbers[name] for name in keys}):
             for name, value in values.items():
                 OmegaConf.update(base, keys[name], value)
             config = cast(dict[str, Any], OmegaConf.to_container(base, resolve=True, throw_on_missing=True))
             seen = _identity(config)
-            if seen not in points:
-                points[seen] = _grid_point(config, chosen | values, train_rows)
+            if seen in points:
+                continue
+            where = " ".join(f"{name}={value}" for name, value in (chosen | values).items())
+            try:
+                points[seen] = _grid_point(config, chosen | values, own, train_rows)
+            except _Impossible as error:
+                points[seen] = None
+                impossible.setdefault((str(chosen.get("scheme", "")), str(error)), []).append(where)
+            except ConfigError as error:
+                raise ConfigError(f"grid point {where}: {error}") from error
     for name in numbers.keys() - known:
         others = ", ".join((*GROUPS, *SETTINGS))
-        raise ConfigError(f"grid.{name}: no such axis; choose one of {others}, or a number of the delay or optimizer")
-    return list(points.values())
+        raise ConfigError(
+            f"grid.{name}: no such axis; choose one of {others}, or a parameter of scheme, delay or optimizer"
+        )
+    found = [point for point in points.values() if point is not None]
+    if not found:
+        (_, reason), (where, *_) = next(iter(impossible.items()))
+        raise ConfigError(f"grid point {where}: {reason}")
+    return Grid(found, [_left_out(*what, where) for what, where in impossible.items()])
+
+
+def _left_out(scheme: str, reason: str, where: list[str]) -> str:
+    points = "1 grid point" if len(where) == 1 else f"{len(where)} grid points"
+    return f"left out: {points} of {scheme}: {reason}"
 
 
 def stackable(points: Sequence[GridPoint]) -> list[list[int]]:
     """The numbers of the points that can be simulated side by side, group by group: they differ in numbers only."""
     groups: dict[Any, list[int]] = {}
-    for i, (_, point) in enumerate(points):
-        leaves, shape = jax.tree.flatten(point)
+    for i, point in enumerate(points):
+        leaves, shape = jax.tree.flatten(point.point)
         groups.setdefault((shape, tuple(map(_signature, leaves))), []).append(i)
     return list(groups.values())
 
@@ -106,8 +159,10 @@ def _key(base: DictConfig, name: str) -> str | None:
     """Where in the config an axis is set."""
     if name in SETTINGS:
         return name
-    parts = ("delay", "optimizer")
-    return next((f"{part}.{name}" for part in parts if name in base[part] and not name.startswith("_")), None)
+    if name.startswith("_"):
+        return None
+    parts = ("delay", "optimizer", "scheme.code", "scheme.stop", "scheme.decode")
+    return next((f"{part}.{name}" for part in parts if name in (OmegaConf.select(base, part) or ())), None)
 
 
 def _identity(config: dict[str, Any]) -> str:
@@ -115,33 +170,30 @@ def _identity(config: dict[str, Any]) -> str:
     return json.dumps({part: config[part] for part in parts}, sort_keys=True)
 
 
-def _grid_point(config: dict[str, Any], chosen: dict[str, Any], train_rows: int | None) -> GridPoint:
+def _grid_point(
+    config: dict[str, Any], chosen: dict[str, Any], own: tuple[str, ...], train_rows: int | None
+) -> GridPoint:
+    check_numbers(config)
+    require_choice("late", config["late"], Late)
+    optimizer = make_optimizer(config)
+    delay = instantiate("delay", config, AbstractDelay)
     try:
-        check_numbers(config)
         scheme = instantiate("scheme", config, Scheme)
+        delay.check(config["workers"], config["rounds"])
         if train_rows is not None:
             block_bounds(train_rows, scheme.code.blocks)
-        l2 = 1 / (train_rows or 1) if config["l2"] is None else config["l2"]
-        point = Point(
-            scheme,
-            build_delay(config),
-            config["late"],
-            config["compute_s"],
-            config["overhead_s"],
-            make_optimizer(config),
-            l2,
-        )
     except ConfigError as error:
-        where = " ".join(f"{name}={value}" for name, value in chosen.items())
-        raise ConfigError(f"grid point {where}: {error}") from error
+        raise _Impossible(str(error)) from error
+    l2 = 1 / (train_rows or 1) if config["l2"] is None else config["l2"]
+    point = Point(scheme, delay, config["late"], config["compute_s"], config["overhead_s"], optimizer, l2)
     code = scheme.code
     labels = {
         "scheme": chosen.get("scheme", type(code).__name__),
-        "load": code.load,
+        "load": (config["scheme"].get("code") or {}).get("load", code.load),  # as requested, if the code takes one
         "wait_for": scheme.stop.at_most(code.workers),
         "late": config["late"],
     }
-    return GridPoint(labels | {name: value for name, value in chosen.items() if name not in labels}, point)
+    return GridPoint(labels | {name: value for name, value in chosen.items() if name not in labels}, point, own)
 
 
 def _signature(leaf: Any) -> Any:

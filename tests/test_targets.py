@@ -1,0 +1,63 @@
+"""When a target was reached, and what kind a recorded run is: neither needs JAX."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from erasurehead_jax.hydra_app import CONFIG_DIR
+from erasurehead_jax.rundir.kinds import Kind, kind_of_run
+from erasurehead_jax.rundir.targets import SLACK, reached, time_to
+
+STOPS = "erasurehead_jax.stopping."
+
+
+@pytest.mark.parametrize(("metric", "worse"), [("test_auc", -1), ("test_mse", 1)])
+def test_as_good_as_the_target_to_within_the_slack(metric: str, worse: int):
+    offs = worse * np.array([-1, 0, 0.99, 1.01, 100]) * SLACK
+    assert reached(metric, 0.8 * (1 + offs), 0.8).tolist() == [True, True, True, False, False]
+    assert not reached(metric, np.nan, 0.8)
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("test_auc", 1), ("test_mse", -1)])
+def test_the_first_round_counts_even_if_a_later_one_is_worse(metric: str, sign: int):
+    values = 5 + sign * np.array([[np.nan, 0, 2, 1, 3], [0, 0, 0, 0, np.nan], [3, 0, 0, 0, 0]])
+    clock_s = np.arange(15.0).reshape(3, 5)
+    assert time_to(metric, values, clock_s, 5 + 2 * sign).tolist() == [2.0, np.inf, 10.0]
+
+
+def test_a_metric_that_is_not_known_is_an_error():
+    with pytest.raises(KeyError):
+        reached("test_f1", 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "kind"),
+    [
+        ("uncoded", "Uncoded", Kind.UNCODED),
+        ("ignore_stragglers", "Uncoded", Kind.IGNORE_STRAGGLERS),
+        ("egc", "FractionalRepetition", Kind.EXACT),
+        ("egc_cyclic", "CyclicRepetition", Kind.EXACT),
+        ("erasurehead", "FractionalRepetition", Kind.ERASUREHEAD),
+    ],
+)
+def test_kinds_of_the_schemes_of_configs(name: str, code: str, kind: Kind):
+    with open(f"{CONFIG_DIR}/scheme/{name}.yaml") as file:
+        assert kind_of_run(code, yaml.safe_load(file)) == kind
+
+
+@pytest.mark.parametrize(
+    ("code", "rules"),
+    [("Uncoded", ["Deadline"]), ("FractionalRepetition", ["Count"]), ("CyclicRepetition", ["Decodable", "Count"])],
+)
+def test_other_combinations_are_none_of_the_papers(code: str, rules: list[str]):
+    stop = {"_target_": STOPS + "AnyOf", "rules": [{"_target_": STOPS + rule} for rule in rules]}
+    assert kind_of_run(code, {"stop": stop}) == Kind.OTHER
+    assert kind_of_run(code, {}) == Kind.OTHER
+
+
+def test_a_report_does_not_import_jax():
+    script = "import sys, erasurehead_jax.report.claims, erasurehead_jax.report.figure; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
