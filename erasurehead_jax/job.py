@@ -78,14 +78,19 @@ class Job(NamedTuple):
         """Round -> seconds that each worker sleeps, the same in both backends."""
         code, (_, key) = self.scheme.code, run_keys(self.settings.seed)
         draw = jax.jit(lambda t: self.delay.sample(key, t, code.workers, code.load / code.blocks))
-        return lambda round_: np.asarray(draw(round_))
+
+        def delays_s(round_: int) -> Float[np.ndarray, " k"]:
+            with jax.enable_x64(True):  # as the simulator: a model may draw otherwise in float32
+                return np.asarray(draw(round_))
+
+        return delays_s
 
 
 def build(config: dict[str, Any]) -> Job:
     """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule."""
     settings = read_settings(config)
     jax.config.update("jax_enable_x64", settings.x64)
-    scheme = instantiate("scheme", config, Scheme)
+    scheme = build_scheme(config)
     delay = build_delay(config)
     objective = instantiate("objective", config, AbstractObjective)
     dataset = _dataset(json.dumps(config["data"]), settings.x64)
@@ -99,6 +104,19 @@ def build(config: dict[str, Any]) -> Job:
 def _dataset(data: str, x64: bool) -> Dataset:
     del x64
     return instantiate("data", {"data": json.loads(data)}, Dataset)
+
+
+def build_scheme(config: dict[str, Any]) -> Scheme:
+    """The scheme. Raises ConfigError if its code has not the workers and blocks of the config."""
+    scheme = instantiate("scheme", config, Scheme)
+    for name in ("workers", "blocks"):
+        found = getattr(scheme.code, name)
+        if found != config[name]:
+            raise ConfigError(
+                f"{name}={config[name]}: {type(scheme.code).__name__} has {found} {name}; set {name}={found}, "
+                f"or make the code from ${{{name}}}"
+            )
+    return scheme
 
 
 def build_delay(config: dict[str, Any]) -> AbstractDelay:

@@ -11,8 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from erasurehead_jax.data import block_bounds
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.job import build_delay, instantiate, make_optimizer
-from erasurehead_jax.scheme import Scheme
+from erasurehead_jax.job import build_delay, build_scheme, make_optimizer
 from erasurehead_jax.settings import check_numbers
 from erasurehead_jax.simulation.engine import Point
 
@@ -118,7 +117,7 @@ def _identity(config: dict[str, Any]) -> str:
 def _grid_point(config: dict[str, Any], chosen: dict[str, Any], train_rows: int | None) -> GridPoint:
     try:
         check_numbers(config)
-        scheme = instantiate("scheme", config, Scheme)
+        scheme = build_scheme(config)
         if train_rows is not None:
             block_bounds(train_rows, scheme.code.blocks)
         l2 = 1 / (train_rows or 1) if config["l2"] is None else config["l2"]
