@@ -27,7 +27,7 @@ from erasurehead_jax.errors import require_choice, require_number
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.scheme import Scheme, collect, unsound
 from erasurehead_jax.seeds import run_keys
-from erasurehead_jax.types import Got, Key, Late, Number
+from erasurehead_jax.types import AnyArray, Got, Key, Late, Number
 from erasurehead_jax.update import State, apply_gradient, iterate, start
 
 
@@ -62,13 +62,13 @@ class Round(NamedTuple):
     """One simulated round."""
 
     got: Got
-    arrival_s: Float[Array, " M"]  # since the round began, whether used or not
-    round_s: Float[Array, ""]  # until the stopping rule held
-    wall_s: Float[Array, ""]  # until the next round could begin
-    w: Float[Array, " n"]  # shares of the blocks in the decoded gradient
-    decode_error: Float[Array, ""]  # ||w - 1||^2
-    unsound: Bool[Array, ""]  # weights that break the contract of a decoder
-    broken_promise: Bool[Array, ""]  # called decodable, but not decoded exactly
+    arrival_s: Float[AnyArray, " M"]  # since the round began, whether used or not
+    round_s: Float[AnyArray, ""]  # until the stopping rule held
+    wall_s: Float[AnyArray, ""]  # until the next round could begin
+    w: Float[AnyArray, " n"]  # shares of the blocks in the decoded gradient
+    decode_error: Float[AnyArray, ""]  # ||w - 1||^2
+    unsound: Bool[AnyArray, ""]  # weights that break the contract of a decoder
+    broken_promise: Bool[AnyArray, ""]  # called decodable, but not decoded exactly
 
 
 def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tuple[Float[Array, " k"], Round]:
@@ -96,18 +96,18 @@ def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tu
     a = jnp.asarray(scheme.decode(code, got))
     w = jnp.asarray(code.G @ a)
     decode_error = ((w - 1) ** 2).sum()
-    broken_promise = jnp.asarray(scheme.breaks_promise(got, decode_error))
-    return backlog_s, Round(got, arrival_s, round_s, wall_s, w, decode_error, unsound(got, a), broken_promise)
+    faults = jnp.asarray(unsound(got, a)), jnp.asarray(scheme.breaks_promise(got, decode_error))
+    return backlog_s, Round(got, arrival_s, round_s, wall_s, w, decode_error, *faults)
 
 
 class Timing(NamedTuple):
     """The rounds of a run, as far as clocks and codes go. Each (rounds,)."""
 
-    round_s: Float[Array, "*"]
-    wall_s: Float[Array, "*"]
-    decode_error: Float[Array, "*"]
-    unsound: Bool[Array, "*"]
-    broken_promise: Bool[Array, "*"]
+    round_s: Float[AnyArray, "*"]
+    wall_s: Float[AnyArray, "*"]
+    decode_error: Float[AnyArray, "*"]
+    unsound: Bool[AnyArray, "*"]
+    broken_promise: Bool[AnyArray, "*"]
 
 
 def timing(point: Point, key: Key, rounds: int) -> Timing:
