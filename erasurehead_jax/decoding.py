@@ -20,6 +20,11 @@ class AbstractDecode(eqx.Module):
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
         """Decoding weights a, zero where `got` is False."""
 
+    @property
+    def keeps_exact(self) -> bool:
+        """Is the gradient decoded exactly whenever the code can decode it?"""
+        return True
+
     def check(self, workers: int) -> None:
         """Raises ConfigError if the decoder cannot be meant for this many workers."""
 
@@ -36,6 +41,11 @@ class ByCode(AbstractDecode):
     rescale: Rescale = eqx.field(static=True, default="none")
     wait_for: Number | None = None
 
+    @property
+    def keeps_exact(self) -> bool:
+        """Not if w is divided by 1 - p, whatever has arrived."""
+        return self.rescale != "expected"
+
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
         return _rescaled(code.weights(got), self.rescale, self.wait_for, code)
 
@@ -48,6 +58,11 @@ class ByLeastSquares(AbstractDecode):
 
     rescale: Rescale = eqx.field(static=True, default="none")
     wait_for: Number | None = None
+
+    @property
+    def keeps_exact(self) -> bool:
+        """Not if w is divided by 1 - p, whatever has arrived."""
+        return self.rescale != "expected"
 
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
         return _rescaled(least_squares_weights(code.G, got), self.rescale, self.wait_for, code)

@@ -79,7 +79,12 @@ class Job(NamedTuple):
         """Round -> seconds that each worker sleeps, the same in both backends."""
         code, (_, key) = self.scheme.code, run_keys(self.settings.seed)
         draw = jax.jit(lambda t: self.delay.sample(key, t, code.workers, code.load / code.blocks))
-        return lambda round_: np.asarray(draw(round_))
+
+        def delays_s(round_: int) -> Float[np.ndarray, " k"]:
+            with jax.enable_x64(True):  # as the simulator: a model may draw otherwise in float32
+                return np.asarray(draw(round_))
+
+        return delays_s
 
 
 def build(config: dict[str, Any], data_checked: bool = False) -> Job:
@@ -89,7 +94,7 @@ def build(config: dict[str, Any], data_checked: bool = False) -> Job:
     """
     settings = read_settings(config)
     jax.config.update("jax_enable_x64", settings.x64)
-    scheme = instantiate("scheme", config, Scheme)
+    scheme = build_scheme(config)
     delay = build_delay(config)
     objective, dataset = build_data(config, data_checked)
     block_bounds(len(dataset.train), scheme.code.blocks)
@@ -114,6 +119,19 @@ def _dataset(data: str, x64: bool, data_checked: bool) -> Dataset:
     if not data_checked:
         require_sound(dataset)
     return dataset
+
+
+def build_scheme(config: dict[str, Any]) -> Scheme:
+    """The scheme. Raises ConfigError if its code has not the workers and blocks of the config."""
+    scheme = instantiate("scheme", config, Scheme)
+    for name in ("workers", "blocks"):
+        found = getattr(scheme.code, name)
+        if found != config[name]:
+            raise ConfigError(
+                f"{name}={config[name]}: {type(scheme.code).__name__} has {found} {name}; set {name}={found}, "
+                f"or make the code from ${{{name}}}"
+            )
+    return scheme
 
 
 def build_delay(config: dict[str, Any]) -> AbstractDelay:

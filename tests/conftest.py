@@ -1,13 +1,25 @@
 """Float64, two devices, repeatable Hypothesis examples without a time limit, and a header line that names JAX."""
 
+import os
+from collections.abc import Iterator
+
 import jax
+import numpy as np
 import pytest
 from hypothesis import settings
 
 jax.config.update("jax_enable_x64", True)
+os.environ.setdefault("NPROC", "3")  # threads of XLA: one more than devices, so that runs are shared out among two
 jax.config.update("jax_num_cpu_devices", 2)  # work goes to the first unless a test shares it out
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(params=[False, True], ids=["float32", "float64"])
+def precision(request: pytest.FixtureRequest) -> Iterator[np.dtype]:
+    """Runs a test in either precision of a run; the value is that of its parameters."""
+    with jax.enable_x64(request.param):
+        yield np.dtype(np.float64 if request.param else np.float32)
 
 
 def pytest_report_header() -> str:

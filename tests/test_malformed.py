@@ -214,7 +214,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.mpi
 def test_what_a_resumed_run_may_not_change(finished: Path, tmp_path: Path):
     told = {"seed=1": "keeps its settings", "load=1": "keeps its settings", "rounds=3": "has had 8 rounds already"}
-    runs = train_many([(tmp_path, [f"resume={finished}", override]) for override in told])
+    for i in range(len(told)):  # each its own, which has one owner
+        shutil.copytree(finished, tmp_path / str(i))
+    runs = train_many([(tmp_path, [f"resume={i}", override]) for i, override in enumerate(told)])
     for run, (override, why) in zip(runs, told.items(), strict=True):
         refused(run, override, why)
 

@@ -1,33 +1,21 @@
 """The protocol without processes; it takes the same answers as the simulation (contract 2 of docs/architecture.md)."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from hypothesis import given, settings, strategies as st
-from omegaconf import OmegaConf
+from shipped import names, scheme_of
 
 from erasurehead_jax import AllOf, Count, Deadline, Decodable, FractionalRepetition, Logistic, Scheme, Uncoded, collect
 from erasurehead_jax.cluster.protocol import Fail, Proceed, Protocol, Update, Wait
 from erasurehead_jax.data import block_bounds, synthetic
 from erasurehead_jax.decoding import ByCode
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.hydra_app import CONFIG_DIR
-from erasurehead_jax.job import instantiate
 from erasurehead_jax.optimizers import gd
 from erasurehead_jax.update import apply_gradient, start
 
-SCHEMES = sorted(path.stem for path in (Path(CONFIG_DIR) / "scheme").glob("*.yaml"))
 WORKERS = 6
-
-
-def configured(name: str) -> Scheme:
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        cfg = compose("train", [f"scheme={name}", f"workers={WORKERS}", "load=2", "wait_for=3"])
-    return instantiate("scheme", {"scheme": OmegaConf.to_container(cfg.scheme, resolve=True)})
 
 
 SPECIAL = {
@@ -36,7 +24,11 @@ SPECIAL = {
         FractionalRepetition(WORKERS, WORKERS, 2), AllOf((Deadline(1.0), Count(3))), ByCode("covered")
     ),
 }
-ALL = {name: configured(name) for name in SCHEMES} | SPECIAL
+ALL = [*names(), *SPECIAL]
+
+
+def scheme_named(name: str) -> Scheme:
+    return SPECIAL[name] if name in SPECIAL else scheme_of(name)
 
 
 def play(scheme: Scheme, arrival_s: np.ndarray) -> tuple[np.ndarray, float]:
@@ -58,15 +50,18 @@ def play(scheme: Scheme, arrival_s: np.ndarray) -> tuple[np.ndarray, float]:
     return np.asarray(decision.got), float(now_s)
 
 
-times = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0]), min_size=WORKERS, max_size=WORKERS)
+times = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("name", ALL)
 @settings(max_examples=60, deadline=None)
-@given(arrival_s=times)
-def test_protocol_and_simulation_agree(name: str, arrival_s: list[float]):
-    got, elapsed_s = play(ALL[name], np.array(arrival_s))
-    simulated, simulated_s = collect(ALL[name], jnp.array(arrival_s))
+@given(data=st.data())
+def test_protocol_and_simulation_agree(name: str, data: st.DataObject):
+    scheme = scheme_named(name)
+    messages = scheme.code.messages
+    arrival_s = np.array(data.draw(st.lists(times, min_size=messages, max_size=messages)))
+    got, elapsed_s = play(scheme, arrival_s)
+    simulated, simulated_s = collect(scheme, jnp.array(arrival_s))
     np.testing.assert_array_equal(got, simulated)
     assert elapsed_s == float(simulated_s)
 
@@ -74,22 +69,24 @@ def test_protocol_and_simulation_agree(name: str, arrival_s: list[float]):
 @pytest.mark.parametrize("name", ALL)
 def test_all_at_once(name: str):
     for instant_s in (0.0, 0.7):
-        got, elapsed_s = play(ALL[name], np.full(WORKERS, instant_s))
+        scheme = scheme_named(name)
+        arrival_s = np.full(scheme.code.messages, instant_s)
+        got, elapsed_s = play(scheme, arrival_s)
         assert got.all() or elapsed_s < instant_s or name == "deadline"
-        np.testing.assert_array_equal(got, collect(ALL[name], jnp.full(WORKERS, instant_s))[0])
+        np.testing.assert_array_equal(got, collect(scheme, jnp.asarray(arrival_s))[0])
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", names())
 def test_iterates_agree(name: str):
     """The master adds up messages, the simulator weighs blocks: the same steps, to 1e-12."""
-    scheme, objective = ALL[name], Logistic()
+    scheme, objective = scheme_of(name), Logistic()
     dataset = synthetic(rows=103, fields=3, categories=7)
     optimizer = gd(1.0)
     rows, bounds = dataset.train, block_bounds(len(dataset.train), scheme.code.blocks)
     block_of = np.repeat(np.arange(scheme.code.blocks), np.diff(bounds))
     master = simulated = start(optimizer, jnp.zeros(dataset.dim))
     for t in range(5):
-        arrival_s = np.asarray(jax.random.exponential(jax.random.key(t), (WORKERS,)))
+        arrival_s = np.asarray(jax.random.exponential(jax.random.key(t), (scheme.code.messages,)))
         got, _ = play(scheme, arrival_s)
         a = np.asarray(scheme.decode(scheme.code, got))
         messages = [objective.gradient(master.x, rows, jnp.array(column[block_of])) for column in scheme.code.G.T]
@@ -103,7 +100,7 @@ def test_iterates_agree(name: str):
 
 
 def erasurehead_protocol(late="cancel") -> Protocol:
-    return Protocol(ALL["erasurehead"], late)
+    return Protocol(scheme_of("erasurehead"), late)
 
 
 def test_late_answers_are_counted_and_never_used():
@@ -158,7 +155,7 @@ def test_draining_does_not_wait_for_the_lost():
 
 
 def test_a_rule_that_can_never_hold_fails_at_once():
-    protocol = Protocol(ALL["uncoded"], "cancel")
+    protocol = Protocol(scheme_of("uncoded"), "cancel")
     protocol.begin(0.0)
     protocol.lost(2, 0.5)
     decision = protocol.arrived([(0, m) for m in (0, 1, 3, 4, 5)], 1.0)
@@ -199,7 +196,7 @@ def test_a_deadline_of_a_tenth_of_a_second():
 
 def test_what_cannot_be_used_is_an_erasure():
     """Counted per worker; a good answer stays good, and an answer of no possible round is faulty too."""
-    protocol = Protocol(ALL["uncoded"], "cancel")
+    protocol = Protocol(scheme_of("uncoded"), "cancel")
     protocol.begin(0.0)
     protocol.arrived([(0, 0)], 0.1)
     for message in (0, 1, 1):
@@ -210,7 +207,7 @@ def test_what_cannot_be_used_is_an_erasure():
 
 
 def test_approximate_goes_on_with_what_is_left():
-    protocol = Protocol(ALL["uncoded"], "cancel", on_loss="approximate")
+    protocol = Protocol(scheme_of("uncoded"), "cancel", on_loss="approximate")
     protocol.begin(0.0)
     protocol.lost(2, 0.1)
     assert isinstance(protocol.arrived([(0, m) for m in (0, 1, 3, 4)], 0.2), Wait)

@@ -1,15 +1,18 @@
 """One simulated round of every shipped scheme against a plain event loop, and the decoders' promises."""
 
+import contextlib
 import itertools
-from collections.abc import Callable
+import logging
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from shipped import names, scheme_of
 
 from erasurehead_jax import (
     AbstractCode,
@@ -25,29 +28,37 @@ from erasurehead_jax import (
     Deadline,
     Decodable,
     DecodeError,
+    Exponential,
     FractionalRepetition,
     Scheme,
     Uncoded,
     collect,
 )
 from erasurehead_jax.hydra_app import CONFIG_DIR
-from erasurehead_jax.job import instantiate
+from erasurehead_jax.job import build_scheme
+from erasurehead_jax.scheme import _warn_once
+from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
+from erasurehead_jax.whatif.grid import GridPoint
+from erasurehead_jax.whatif.montecarlo import time_grid
 
 WORKERS = 6
 
 
-def shipped(name: str) -> Scheme:
-    """configs/scheme/{name}.yaml with six workers, load 2 and wait_for 3."""
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        config = compose("train", [f"scheme={name}", f"workers={WORKERS}", "load=2", "wait_for=3"])
-    return instantiate("scheme", cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+@contextlib.contextmanager
+def typing_off() -> Iterator[None]:
+    """As users run: without the type checks that tests add to every function of the package."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def with_deadline(stop: AbstractStop, code: AbstractCode | None = None) -> Scheme:
     return Scheme(code or FractionalRepetition(WORKERS, WORKERS, 2), stop, ByCode())
 
 
-SHIPPED = {path.stem: shipped(path.stem) for path in sorted(Path(CONFIG_DIR, "scheme").glob("*.yaml"))}
 TIMED = {
     "deadline": with_deadline(Deadline(seconds=1.5)),
     "deadline at once": with_deadline(Deadline(seconds=0.0)),
@@ -59,16 +70,21 @@ TIMED = {
     ),
     "error budget or deadline": with_deadline(AnyOf(rules=(DecodeError(budget=1.0), Deadline(seconds=2.5)))),
 }
-SCHEMES = SHIPPED | TIMED
-every_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+every_scheme = pytest.mark.parametrize("scheme", [*names(), *TIMED], indirect=True)
 
 
-def arrivals() -> np.ndarray:
-    """Rounds of six arrivals: all different, tied, at once, and with workers that never answer."""
+@pytest.fixture
+def scheme(request: pytest.FixtureRequest) -> Scheme:
+    """One that is shipped, or one of TIMED."""
+    return TIMED[request.param] if request.param in TIMED else scheme_of(request.param)
+
+
+def arrivals(messages: int = WORKERS) -> np.ndarray:
+    """Rounds of so many arrivals: all different, tied, at once, and with workers that never answer."""
     rng = np.random.default_rng(0)
-    different, tied = rng.exponential(1, (40, WORKERS)), rng.integers(0, 4, (80, WORKERS)).astype(float)
-    lossy = np.where(rng.random((80, WORKERS)) < 0.3, np.inf, tied)
-    constant = np.repeat([[0.0], [1.0], [np.inf]], WORKERS, axis=1)
+    different, tied = rng.exponential(1, (40, messages)), rng.integers(0, 4, (80, messages)).astype(float)
+    lossy = np.where(rng.random((80, messages)) < 0.3, np.inf, tied)
+    constant = np.repeat([[0.0], [1.0], [np.inf]], messages, axis=1)
     return np.concatenate([different, tied, lossy, constant])
 
 
@@ -84,7 +100,7 @@ def event_loop(scheme: Scheme, arrival_s: np.ndarray) -> tuple[np.ndarray, float
 
 @every_scheme
 def test_collect_is_the_event_loop(scheme: Scheme):
-    rounds = arrivals()
+    rounds = arrivals(scheme.code.messages)
     got, elapsed_s = jax.jit(jax.vmap(lambda arrival_s: collect(scheme, arrival_s)))(rounds)
     for i, arrival_s in enumerate(rounds):
         expected_got, expected_s = event_loop(scheme, arrival_s)
@@ -94,7 +110,7 @@ def test_collect_is_the_event_loop(scheme: Scheme):
 
 @every_scheme
 def test_vmap_is_a_loop(scheme: Scheme):
-    rounds = arrivals()[::8]
+    rounds = arrivals(scheme.code.messages)[::8]
     one = jax.jit(lambda arrival_s: collect(scheme, arrival_s))
     got, elapsed_s = jax.vmap(one)(rounds)
     looped = [one(arrival_s) for arrival_s in rounds]
@@ -119,23 +135,23 @@ ELAPSED_S: dict[str, Callable[[np.ndarray], float]] = {
 @pytest.mark.parametrize("name", ELAPSED_S)
 def test_shipped_schemes_take_their_order_statistic(name: str):
     for arrival_s in arrivals()[::4]:
-        _, elapsed_s = collect(SHIPPED[name], arrival_s)
+        _, elapsed_s = collect(scheme_of(name), arrival_s)
         assert elapsed_s == ELAPSED_S[name](arrival_s)
 
 
 @every_scheme
 def test_a_round_ends_once_everything_is_in(scheme: Scheme):
-    assert scheme.enough(np.ones(WORKERS, bool), 0.0)
+    assert scheme.enough(np.ones(scheme.code.messages, bool), 0.0)
 
 
 def test_a_rule_that_never_holds_collects_everything_that_came():
-    got, elapsed_s = collect(SHIPPED["uncoded"], np.array([1.0, 2, np.inf, 3, 4, 5]))
+    got, elapsed_s = collect(scheme_of("uncoded"), np.array([1.0, 2, np.inf, 3, 4, 5]))
     np.testing.assert_array_equal(got, [True, True, False, True, True, True])
     assert elapsed_s == np.inf
 
 
 def test_messages_of_one_instant_count_together():
-    got, elapsed_s = collect(SHIPPED["ignore_stragglers"], np.array([1.0, 2, 2, 2, 2, 3]))
+    got, elapsed_s = collect(scheme_of("ignore_stragglers"), np.array([1.0, 2, 2, 2, 2, 3]))
     np.testing.assert_array_equal(got, [True] * 5 + [False])
     assert elapsed_s == 2
 
@@ -225,3 +241,210 @@ def test_expected_rescaling_needs_a_number_of_workers(
 def test_a_scheme_refuses_a_rule_that_does_not_fit_its_code():
     with pytest.raises(ConfigError, match=r"^wait_for=7: must lie between 1 and workers=6"):
         Scheme(Uncoded(6, 6), AnyOf(rules=(Decodable(), Count(wait_for=7))), ByCode())
+
+
+# --- Shipped and new yamls
+
+SEVEN = """
+_target_: erasurehead_jax.scheme.Scheme
+code: {_target_: erasurehead_jax.codes.CyclicRepetition, blocks: 7, workers: 7, load: 3}
+stop: {_target_: erasurehead_jax.stopping.Decodable}
+decode: {_target_: erasurehead_jax.decoding.ByCode}
+"""
+ODD = SEVEN.replace("7, workers: 7, load: 3", "'${blocks}', workers: '${workers}', load: '${load}', odd: true").replace(
+    "erasurehead_jax.codes.CyclicRepetition", "test_scheme.OddCyclic"
+)
+
+
+class OddCyclic(CyclicRepetition):
+    """Takes odd numbers of workers only."""
+
+    def __init__(self, blocks: int, workers: int, load: int, odd: bool):
+        if odd and workers % 2 == 0:
+            raise ConfigError(f"workers={workers}: must be odd")
+        super().__init__(blocks, workers, load)
+
+
+def test_a_new_yaml_brings_its_own_sizes_and_a_bad_one_fails_alone(tmp_path: Path):
+    config_dir = str(shutil.copytree(CONFIG_DIR, tmp_path / "configs"))
+    yamls = {"seven": SEVEN, "odd": ODD, "malformed": "code: [", "impossible": SEVEN.replace("load: 3", "load: 99")}
+    for name, text in yamls.items():
+        Path(config_dir, "scheme", f"{name}.yaml").write_text(text)
+    assert set(names(config_dir)) == {*names(), *yamls}
+    assert scheme_of("seven", config_dir).code.workers == scheme_of("odd", config_dir).code.workers == 7
+    assert scheme_of("egc", config_dir).code.workers == 6
+    with pytest.raises(ConfigError, match=r"load=99: must lie between 1 and blocks=7"):
+        scheme_of("impossible", config_dir)
+    with pytest.raises(Exception, match="malformed"):
+        scheme_of("malformed", config_dir)
+
+
+@pytest.mark.parametrize("name", ["workers", "blocks"])
+def test_a_code_with_other_sizes_than_the_config_is_refused(name: str):
+    code = {"_target_": "erasurehead_jax.codes.CyclicRepetition", "blocks": 7, "workers": 7, "load": 3}
+    scheme = {
+        "_target_": "erasurehead_jax.scheme.Scheme",
+        "code": code,
+        "stop": {"_target_": "erasurehead_jax.stopping.Decodable"},
+        "decode": {"_target_": "erasurehead_jax.decoding.ByCode"},
+    }
+    sizes = {"workers": 7, "blocks": 7}
+    assert build_scheme({"scheme": scheme, **sizes}).code.workers == 7
+    with pytest.raises(ConfigError, match=f"^{name}=6: CyclicRepetition has 7 {name}; set {name}=7"):
+        build_scheme({"scheme": scheme, **sizes, name: 6})
+
+
+# --- Codes that break their contract
+
+
+class Three(AbstractCode):
+    """Three workers with a block each, and nothing wrong with it."""
+
+    G: Assignment
+    owner: Owner
+
+    def __init__(self, G: Any = None, owner: Any = None):
+        self.G = np.eye(3) if G is None else G
+        self.owner = np.arange(3) if owner is None else owner
+
+    def decodable(self, got: Got) -> Verdict:
+        return got.all()
+
+    def weights(self, got: Got) -> Weights:
+        return got.astype(float)
+
+
+class Lies(Three):
+    """Two of three messages are not enough."""
+
+    def decodable(self, got: Got) -> Verdict:
+        return got.sum() >= 2
+
+
+class Boasts(Three):
+    """Weights seven times too large."""
+
+    def weights(self, got: Got) -> Weights:
+        return 7 * got.astype(float)
+
+
+class Absent(Three):
+    """Weights on messages that have not arrived."""
+
+    def weights(self, got: Got) -> Weights:
+        return 1 - 0 * got.astype(float)
+
+
+class NotANumber(Three):
+    """Gives weights that are not numbers."""
+
+    def weights(self, got: Got) -> Weights:
+        return got * float("nan")
+
+
+class PythonIf(Three):
+    """Branches on the mask."""
+
+    def decodable(self, got: Got) -> Verdict:
+        return bool(got.all())
+
+
+class PythonIfInWeights(Three):
+    """Branches on the mask, as PythonIf."""
+
+    def weights(self, got: Got) -> Weights:
+        return got.astype(float) if got.all() else 0.0 * got
+
+
+class OfBlocks(Three):
+    """One weight too many."""
+
+    def weights(self, got: Got) -> Weights:
+        return got.astype(float)[np.array([0, 1, 2, 2])]
+
+
+class ManyVerdicts(Three):
+    """A verdict for each message."""
+
+    def decodable(self, got: Got) -> Verdict:
+        return got
+
+
+class Clock(AbstractStop):
+    """A stopping rule that branches on the clock."""
+
+    def __call__(self, code: AbstractCode, got: Got, elapsed_s: Any) -> Verdict:
+        return got.any() if elapsed_s > 1 else got.all()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "rule"),
+    [
+        ({"G": np.eye(3)[0]}, r"Three\.G: must be a NumPy array of floats \(blocks, messages\), not .* \(3,\)"),
+        ({"G": np.eye(3, dtype=int)}, r"Three\.G: must be a NumPy array of floats .* int64 \(3, 3\)"),
+        ({"G": [[1.0]]}, r"Three\.G: must be a NumPy array of floats .* not list"),
+        ({"G": np.zeros((3, 0)), "owner": np.zeros(0, int)}, r"Three\.G: must be a NumPy array of floats"),
+        ({"G": np.diag([1, np.nan, 1])}, r"Three\.G: must be finite"),
+        ({"owner": np.arange(4)}, r"Three\.owner: must be .* integers, one for each of the 3 messages"),
+        ({"owner": np.arange(3.0)}, r"Three\.owner: must be .* integers, .* float64 \(3,\)"),
+        ({"owner": np.array([-1, 0, 1])}, r"Three\.owner: worker -1 does not exist; workers count from 0"),
+        ({"owner": np.array([0, 2, 2])}, r"Three\.owner: worker 1 of 3 sends no message; give a worker without blocks"),
+    ],
+)
+def test_arrays_of_a_code_are_checked_when_it_is_made(arrays: dict[str, Any], rule: str):
+    with pytest.raises(ConfigError, match=f"^{rule}"), typing_off():
+        Three(**arrays)
+
+
+@pytest.mark.parametrize(
+    ("code", "rule"),
+    [
+        (PythonIf, r"PythonIf\.decodable: cannot be traced by JAX; use operators and methods only"),
+        (PythonIfInWeights, r"PythonIfInWeights\.weights: cannot be traced by JAX"),
+        (OfBlocks, r"OfBlocks\.weights: gives float\d\d of shape \(4,\); must give numbers of shape \(3,\)"),
+        (ManyVerdicts, r"ManyVerdicts\.decodable: gives bool of shape \(3,\); must give one bool"),
+    ],
+)
+def test_a_scheme_that_cannot_be_simulated_is_refused_when_it_is_made(code: type[Three], rule: str):
+    with pytest.raises(ConfigError, match=f"^{rule}") as refusal, typing_off():
+        Scheme(code(), Decodable(), ByCode())
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_rule_that_cannot_be_simulated_is_refused():
+    with pytest.raises(ConfigError, match=r"^Clock\.__call__: cannot be traced by JAX"), typing_off():
+        Scheme(Three(), Clock(), ByCode())
+
+
+@pytest.mark.parametrize("code", [Absent, NotANumber])
+def test_unsound_weights_are_refused_by_both_backends(code: type[Three]):
+    scheme, got = Scheme(code(), Count(3 if code is NotANumber else 1), ByCode()), np.array([True, False, True])
+    rule = f"^ByCode of {code.__name__}: gives weights that are not finite or belong to messages that have not arrived"
+    with pytest.raises(ConfigError, match=rule):
+        scheme.weights(got if code is Absent else np.ones(3, bool))
+    with pytest.raises(ConfigError, match=rule):
+        time_grid([GridPoint({"scheme": "x"}, Point(scheme, Exponential(1.0), "cancel"))], range(2), 3)
+
+
+@pytest.mark.parametrize("code", [Lies, Boasts])
+def test_a_false_claim_is_reported_once_and_not_recorded_as_exact(code: type[Three], caplog: Any):
+    scheme, got = Scheme(code(), Decodable(), ByCode()), np.array([True, True, code is Boasts])
+    _warn_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        a = scheme.weights(got)
+        scheme.weights(got)
+        table = time_grid([GridPoint({"scheme": "x"}, Point(scheme, Exponential(1.0), "cancel"))], range(2), 3).table
+    assert scheme.decode_error(a) == (1 if code is Lies else 3 * 36)
+    assert table["exact_fraction"].tolist() == [0]
+    warning = f"ByCode of {code.__name__}: `decodable` holds for messages whose decode error is above 1e-09"
+    assert [record.getMessage().startswith(warning) for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("decode", [ByCode(), ByLeastSquares(), ByCode("expected", 4), ByCode("covered")])
+def test_codes_that_keep_their_promise_are_not_reported(decode: AbstractDecode, caplog: Any):
+    _warn_once.cache_clear()
+    for code in CODES.values():
+        scheme = Scheme(code, Decodable(), decode)
+        for got in all_masks(code)[::5]:
+            np.testing.assert_array_equal(scheme.weights(got), decode(code, got))
+    assert not caplog.records

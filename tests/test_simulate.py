@@ -1,6 +1,9 @@
 """The simulator: what it counts is what MPI spends, whatever runs side by side."""
 
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -10,21 +13,24 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import SMALL, train
+from harness import LIMIT_S, SMALL, SMALL_DATA, train
 from hypothesis import given, settings, strategies as st
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
+from uneven import Uneven
 
 from erasurehead_jax import (
     AbstractDelay,
     AbstractObjective,
     AnyOf,
     ByCode,
+    ByLeastSquares,
     ConfigError,
     Count,
     CyclicRepetition,
     Dataset,
     Decodable,
+    DecodeError,
     Exponential,
     FractionalRepetition,
     Logistic,
@@ -32,12 +38,14 @@ from erasurehead_jax import (
     ShiftedExponential,
     Uncoded,
 )
+from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.data import Rows, block_bounds, synthetic
 from erasurehead_jax.optimizers import agd, gd, nesterov
 from erasurehead_jax.scheme import collect
-from erasurehead_jax.simulation.engine import Point, Simulation, play, stack
+from erasurehead_jax.simulation.engine import Point, Simulation, play, sharing, stack
 from erasurehead_jax.types import Key, Late, Number
 from erasurehead_jax.update import apply_gradient, iterate, start
+from erasurehead_jax.whatif import montecarlo
 from erasurehead_jax.whatif.bounds import STEP_SIZES, simulate_convergence
 from erasurehead_jax.whatif.grid import GridPoint
 from erasurehead_jax.whatif.montecarlo import time_grid, train_grid
@@ -92,6 +100,24 @@ def test_real_ranks_take_the_same_workers_and_end_at_the_same_model(late: str, t
         np.testing.assert_allclose(simulated.summary["clock_s"], real.summary["ideal_s"], rtol=1e-6)
 
 
+@pytest.mark.mpi
+@pytest.mark.parametrize("dense", ["false", "true"])
+def test_empty_messages_and_workers_without_blocks_train_on_both_backends(dense: str, tmp_path: Path):
+    """One-hot rows touch some coordinates, dense ones all; a worker without rows touches none."""
+    code = "+scheme.code={_target_: uneven.Uneven}"
+    scheme = ("scheme=uncoded", "~scheme.code", code, "workers=3", "blocks=4", "wait_for=3")
+    more = ("load=2", "x64=true", "rounds=3", "tracking=none", f"data.dense={dense}", "optimizer.step_size=0.1")
+    models = []
+    for backend in ("mpi", "simulate"):
+        (tmp_path / backend).mkdir()
+        run = train(tmp_path / backend, *SMALL_DATA, *scheme, *more, f"backend={backend}")
+        assert run.status == 0, run.err
+        assert run.history["exact"].tolist() == [True] * 3 and np.isfinite(run.arrival_s[:, [0, 1, 3]]).all()
+        models.append(np.load(run.run_dir / "model.npz")["x"])
+    assert np.abs(models[0]).max() > 0
+    np.testing.assert_allclose(*models, rtol=0, atol=1e-12)
+
+
 def test_a_simulated_run_evaluates_on_the_way_and_takes_a_late_policy_of_its_own(tmp_path: Path):
     run = train(tmp_path, *SMALL, "backend=simulate", "late=queue", "evaluate_every=3", "delay=exponential")
     assert run.status == 0, run.err
@@ -103,15 +129,25 @@ def test_a_simulated_run_evaluates_on_the_way_and_takes_a_late_policy_of_its_own
 # --- One round
 
 
-def rounds_by_hand(scheme: Scheme, late: str, service_s: np.ndarray, overhead_s: float) -> Iterator[tuple]:
+UNEVEN = Scheme(Uneven(), Count(2), ByCode())
+
+
+def rounds_by_hand(
+    scheme: Scheme, late: str, delay_s: np.ndarray, overhead_s: float, compute_s: float = 0.0
+) -> Iterator[tuple]:
     """Workers on an absolute clock, one event after another: who is free when, and which models they find waiting."""
+    code = scheme.code
     now_s, free_s = 0.0, np.zeros(scheme.code.workers)
-    for service in service_s:
+    for delay in delay_s:
         begins_s = np.maximum(free_s, now_s)
         if late in ("cancel", "wait"):
             begins_s[:] = now_s
-        done_s = begins_s + service
-        got, round_s = collect(scheme, jnp.asarray(done_s - now_s))
+        done_s = begins_s + delay  # a worker sleeps, and then works on one message after another
+        arrival_s = np.zeros(code.messages)
+        for message, worker in enumerate(code.owner):
+            done_s[worker] += compute_s * np.count_nonzero(code.G[:, message]) / code.blocks
+            arrival_s[message] = done_s[worker] - now_s
+        got, round_s = collect(scheme, jnp.asarray(arrival_s))
         next_s = now_s + float(round_s) + overhead_s
         if late == "wait":
             next_s = max(now_s + float(round_s), done_s.max()) + overhead_s
@@ -138,28 +174,105 @@ def jitted_rounds(name: str, late: str):
     scheme = SCHEMES[name]
 
     @jax.jit
-    def rounds(service_s, overhead_s):
-        here = Point(scheme, Listed(service_s), late, overhead_s=overhead_s)
+    def rounds(delay_s, overhead_s, compute_s):
+        here = Point(scheme, Listed(delay_s), late, overhead_s=overhead_s, compute_s=compute_s)
         step = lambda backlog_s, t: play(here, backlog_s, jax.random.key(0), t)
-        return jax.lax.scan(step, jnp.zeros(scheme.code.workers), jnp.arange(len(service_s)))[1]
+        return jax.lax.scan(step, jnp.zeros(scheme.code.workers), jnp.arange(len(delay_s)))[1]
 
     return rounds
 
 
-SCHEMES = {"erasurehead": ERASUREHEAD, "ignore": IGNORE, "cyclic": CYCLIC}
+SCHEMES = {"erasurehead": ERASUREHEAD, "ignore": IGNORE, "cyclic": CYCLIC, "uneven": UNEVEN}
 
 
 @pytest.mark.parametrize("late", tuple(Late))
-@given(st.integers(0, 2**32), st.sampled_from(list(SCHEMES)), st.sampled_from([0.0, 0.3]))
-@settings(max_examples=20)
-def test_rounds_are_those_of_workers_on_a_clock(late: str, seed: int, name: str, overhead_s: float):
-    service_s = np.random.default_rng(seed).exponential(size=(12, 6))
+@given(st.integers(0, 2**32), st.sampled_from(list(SCHEMES)), st.sampled_from([0.0, 0.3]), st.sampled_from([0.0, 3.0]))
+@settings(max_examples=25)
+def test_rounds_are_those_of_workers_on_a_clock(late: str, seed: int, name: str, overhead_s: float, compute_s: float):
     scheme = SCHEMES[name]
-    played = jitted_rounds(name, late)(jnp.asarray(service_s), overhead_s)
-    for t, (got, round_s, wall_s) in enumerate(rounds_by_hand(scheme, late, service_s, overhead_s)):
+    delay_s = np.random.default_rng(seed).exponential(size=(12, scheme.code.workers))
+    played = jitted_rounds(name, late)(jnp.asarray(delay_s), overhead_s, compute_s)
+    for t, (got, round_s, wall_s) in enumerate(rounds_by_hand(scheme, late, delay_s, overhead_s, compute_s)):
         np.testing.assert_array_equal(played.got[t], got)
         np.testing.assert_allclose((played.round_s[t], played.wall_s[t]), (round_s, wall_s), rtol=1e-9)
         np.testing.assert_allclose(played.w[t], scheme.code.G @ scheme.decode(scheme.code, got), atol=1e-9)
+
+
+def test_messages_of_a_worker_follow_one_another():
+    """One second of work on all four blocks: a quarter of a second each; the delay comes once, before the first."""
+    here = Point(UNEVEN, Listed(jnp.array([[0.1, 0.2, 0.3]])), "cancel", compute_s=1.0)
+    _, played = play(here, jnp.zeros(3), jax.random.key(0), 0)
+    np.testing.assert_allclose(played.arrival_s, [0.35, 0.6, 0.6, 0.7, 0.3], rtol=1e-12)
+    np.testing.assert_array_equal(
+        played.got, [True, True, True, False, True]
+    )  # the worker without blocks answers at once
+
+
+# --- Precision
+
+EXACT = {
+    "uncoded": Scheme(Uncoded(6, 6), Decodable(), ByCode()),
+    "egc": Scheme(FractionalRepetition(6, 6, 2), Decodable(), ByCode()),
+    "cyclic": CYCLIC,
+    "cyclic, wide": Scheme(CyclicRepetition(30, 30, 3), Decodable(), ByCode()),
+    "cyclic, within an error of zero": Scheme(CyclicRepetition(6, 6, 3), DecodeError(0.0), ByCode()),
+    "least squares": Scheme(FractionalRepetition(6, 6, 2), Decodable(), ByLeastSquares()),
+}
+
+
+@pytest.mark.parametrize("scheme", EXACT.values(), ids=EXACT)
+def test_exact_is_exact_in_every_precision(scheme: Scheme, precision: np.dtype):
+    table = time_grid(labelled([point(scheme)]), range(2), 20).table
+    assert table["exact_fraction"].tolist() == [1.0]
+    assert (table["mean_decode_error"].to_numpy() < 1e-15).all()
+    x, played, _ = simulate([point(scheme)], [0], [0], rounds=3)
+    assert x.dtype == precision
+    assert (played.decode_error < ROUNDING).all()
+    assert np.isfinite(x).all()
+
+
+@pytest.mark.parametrize("scheme", [ERASUREHEAD, IGNORE, CYCLIC])
+def test_rounds_do_not_depend_on_the_precision(scheme: Scheme):
+    played, models = [], []
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            x, rounds, _ = simulate([point(scheme), point(scheme, step_size=0.1)], [0, 1], [3, 4])
+        played.append(rounds)
+        models.append(x)
+    for low, high in zip(*played, strict=True):
+        np.testing.assert_array_equal(low, high)
+    np.testing.assert_allclose(*models, rtol=1e-4, atol=1e-5)
+
+
+# --- No configuration hangs
+
+
+def test_decoders_that_call_lapack_do_not_hang_whatever_the_devices(tmp_path: Path):
+    """A batched LAPACK call waits for threads of XLA's pool; without a spare thread it waits for ever."""
+    code = """
+import jax, os
+cores = len(os.sched_getaffinity(0))
+jax.config.update("jax_num_cpu_devices", max(cores, 2))
+from erasurehead_jax import ByCode, CyclicRepetition, Decodable, Exponential, Scheme
+from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.whatif.grid import GridPoint
+from erasurehead_jax.whatif.montecarlo import time_grid
+point = Point(Scheme(CyclicRepetition(30, 30, 3), Decodable(), ByCode()), Exponential(0.5), "cancel")
+found = time_grid([GridPoint({"scheme": "cyclic"}, point)], range(8 * cores), 20, devices=jax.devices())
+assert (found.table["exact_fraction"] == 1).all()
+"""
+    env = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, timeout=LIMIT_S, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("nproc", "shared"), [("1", 1), ("2", 1), ("3", 2), ("9", 2)])
+def test_one_thread_is_left_to_do_the_work(nproc: str, shared: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NPROC", nproc)
+    assert sharing(jax.devices()) == jax.devices()[:shared]
+
+
+# --- Late policies
 
 
 def test_idle_policies_leave_no_backlog_and_queueing_leaves_most():
@@ -279,6 +392,21 @@ def test_no_result_depends_on_the_chunk():
     tables = [time_grid(points, range(5), 50, chunk, devices) for chunk, devices in ((1, ()), (4, jax.devices()))]
     for name, values in tables[0].table.items():
         np.testing.assert_array_equal(tables[1].table[name], values)
+
+
+class Wide(Logistic):
+    """More parameters than columns."""
+
+    def init(self, key: Key, dataset: Dataset) -> Float[Array, " d"]:
+        return jnp.zeros(1000 * dataset.dim)
+
+
+def test_runs_at_a_time_follow_from_the_parameters_not_the_columns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(montecarlo, "_free_bytes", lambda devices: 1e8)
+    few, many = (
+        montecarlo.runs_that_fit(DATA, objective, point(), jax.devices()[:1]) for objective in (Wide(), Logistic())
+    )
+    assert few <= montecarlo.SHARE * 1e8 / (3 * 1000 * DATA.dim * 8) < many  # a model, a gradient, a decoded gradient
 
 
 def test_seeds_meet_the_same_delays_at_every_point():

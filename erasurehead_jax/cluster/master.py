@@ -115,8 +115,8 @@ class Master:
             raise self._failure(decision)
         if not isinstance(decision, Update):
             return None
-        got = decision.got
-        a = np.asarray(self._scheme.decode(self._scheme.code, got))
+        got = np.asarray(decision.got)
+        a = self._scheme.weights(got)
         state, grad_norm = self._step(self.state, self._decode(a))
         grad_norm = float(grad_norm)  # waits for the step
         if not np.isfinite(grad_norm) or not np.isfinite(np.asarray(state.x).sum()):

@@ -64,19 +64,22 @@ def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None,
     objective, train, dtype = job.problem.objective, job.problem.dataset.train, job.problem.dtype
     bounds = block_bounds(len(train), job.scheme.code.blocks)
     columns = [job.scheme.code.G[:, message] for message in messages]
-    rows = [np.concatenate([_block(bounds, i) for i in np.flatnonzero(column).tolist()]) for column in columns]
-    weights = [np.repeat(column, np.diff(bounds))[taken] for column, taken in zip(columns, rows, strict=True)]
-    touched = objective.touched(train.take(np.unique(np.concatenate(rows))))
+    block = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    rows = [np.flatnonzero(column[block]) for column in columns]  # none for an empty message
+    weights = [column[block][taken] for column, taken in zip(columns, rows, strict=True)]
+    held = np.unique(np.concatenate(rows))
+    touched = objective.touched(train.take(held)) if len(held) else np.empty(0, int)
     zeros = jax.device_put(np.zeros(job.problem.parameters if touched is None else len(touched), dtype))
     tasks = [
-        Task(_chunks(train.take(taken).restrict(touched), weight, job.settings.cluster.chunk_rows, dtype), zeros)
+        Task(
+            _chunks(train.take(taken).restrict(touched), weight, job.settings.cluster.chunk_rows, dtype)
+            if len(taken)
+            else [],  # an empty message: a vector of zeros
+            zeros,
+        )
         for taken, weight in zip(rows, weights, strict=True)
     ]
     return touched, tasks
-
-
-def _block(bounds: Int[np.ndarray, " n_plus_1"], i: int) -> Int[np.ndarray, " rows"]:
-    return np.arange(bounds[i], bounds[i + 1])
 
 
 def _chunks(rows: Rows, weights: Float[np.ndarray, " m"], chunk_rows: int, dtype: np.dtype) -> list:

@@ -24,6 +24,27 @@ class AbstractCode(eqx.Module):
     G: eqx.AbstractVar[Assignment]
     owner: eqx.AbstractVar[Owner]
 
+    def __check_init__(self):
+        name = type(self).__name__
+        if not isinstance(self.G, np.ndarray) or self.G.ndim != 2 or not self.G.size or self.G.dtype.kind != "f":
+            raise ConfigError(f"{name}.G: must be a NumPy array of floats (blocks, messages), not {_kind(self.G)}")
+        if not np.isfinite(self.G).all():
+            raise ConfigError(f"{name}.G: must be finite")
+        owner = self.owner
+        if not isinstance(owner, np.ndarray) or owner.shape != self.G.shape[1:] or owner.dtype.kind not in "iu":
+            raise ConfigError(
+                f"{name}.owner: must be a NumPy array of integers, one for each of the {self.messages} messages "
+                f"(columns of G), not {_kind(owner)}"
+            )
+        if owner.min() < 0:
+            raise ConfigError(f"{name}.owner: worker {owner.min()} does not exist; workers count from 0")
+        silent = np.setdiff1d(np.arange(self.workers), owner)
+        if len(silent):
+            raise ConfigError(
+                f"{name}.owner: worker {silent[0]} of {self.workers} sends no message; "
+                "give a worker without blocks an empty message (a column of zeros in G)"
+            )
+
     @property
     def blocks(self) -> int:
         """n, the number of blocks."""
@@ -57,6 +78,16 @@ class AbstractCode(eqx.Module):
         """The number of workers that hold each block."""
         return self.holds.sum(1)
 
+    @property
+    def work_until(self) -> Float[np.ndarray, " M"]:
+        """The work of each message's worker until it is sent, in passes over all the data.
+
+        A worker forms its messages in the order of their numbers, and each takes a pass over its own blocks.
+        """
+        blocks = (self.G != 0).sum(0)
+        before = (self.owner[:, None] == self.owner) & np.tri(self.messages, dtype=bool)
+        return before @ blocks / self.blocks
+
     def heard(self, got: Got) -> Any:
         """Bool (k,): has every message of this worker arrived?"""
         if np.array_equal(self.owner, np.arange(self.workers)):
@@ -73,8 +104,19 @@ class AbstractCode(eqx.Module):
         """Decoding weights a; `G @ a == 1` whenever `decodable(got)`, else the code's best approximation."""
 
 
+def _kind(value: Any) -> str:
+    """What an array is, for an error message."""
+    if not hasattr(value, "dtype"):
+        return type(value).__name__
+    return f"{type(value).__module__}.{type(value).__name__} of {value.dtype} {value.shape}"
+
+
 def least_squares_weights(G: Float[np.ndarray, "n M"], got: Got) -> Weights:
-    """The least-norm a that minimises ||G a - 1||^2 with a = 0 where `got` is False (optimal decoding)."""
+    """The least-norm a that minimises ||G a - 1||^2 with a = 0 where `got` is False (optimal decoding).
+
+    In float64 for a NumPy mask, and where x64 is enabled, as it always is while the simulator plays its rounds. In
+    float32 a random G is too ill-conditioned to be decoded exactly.
+    """
     xp = np if isinstance(got, np.ndarray) else jnp
     masked = G * got.astype(xp.float64 if xp is np else jnp.result_type(float))
     a = xp.linalg.lstsq(masked, xp.ones(G.shape[0], masked.dtype), rcond=None)[0]

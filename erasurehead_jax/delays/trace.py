@@ -49,8 +49,8 @@ class Trace(AbstractDelay):
         if k <= workers:
             columns = jax.random.permutation(columns_key, workers)[:k]
         else:
-            columns = jax.random.randint(columns_key, (k,), 0, workers)
-        return times_s[jax.random.randint(jax.random.fold_in(key, t), (), 0, rounds), columns]
+            columns = jax.random.randint(columns_key, (k,), 0, workers, np.int32)
+        return times_s[jax.random.randint(jax.random.fold_in(key, t), (), 0, rounds, np.int32), columns]
 
     def check(self, workers: int, rounds: int) -> None:
         for name, asked, there in zip(("rounds", "workers"), (rounds, workers), self.times_s.shape, strict=True):

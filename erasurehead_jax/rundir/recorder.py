@@ -204,5 +204,6 @@ def _ideal_s(job: Job, rounds: int) -> float:
     if not rounds:
         return 0.0
     delays, owner = job.delays(), job.scheme.code.owner
-    arrival_s = jnp.stack([jnp.asarray(delays(t)[owner]) for t in range(rounds)])
-    return float(jax.lax.map(lambda s: collect(job.scheme, s)[1], arrival_s, batch_size=256).sum())
+    with jax.enable_x64(True):  # a rule may decode, which takes float64 to be exact
+        arrival_s = jnp.stack([jnp.asarray(delays(t)[owner]) for t in range(rounds)])
+        return float(jax.lax.map(lambda s: collect(job.scheme, s)[1], arrival_s, batch_size=256).sum())

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.types import Owner
 
@@ -41,7 +42,7 @@ def coverage(scheme: Scheme, got: Bool[np.ndarray, "T M"]) -> Bool[np.ndarray, "
     """Was the block in the round's decoded gradient?"""
     masks, which = np.unique(got, axis=0, return_inverse=True)
     shares = [scheme.code.G @ np.asarray(scheme.decode(scheme.code, mask)) for mask in masks]
-    covered = np.abs(np.reshape(shares, (-1, scheme.code.blocks))) > 1e-9
+    covered = np.abs(np.reshape(shares, (-1, scheme.code.blocks))) > ROUNDING
     return covered[which.reshape(-1)]
 
 

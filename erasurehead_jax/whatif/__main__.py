@@ -53,6 +53,7 @@ def whatif(cfg: DictConfig) -> None:
     """Simulate the grid, write tables and figures into the run directory, and print the result."""
     keep_compiled()
     if hasattr(os, "sched_getaffinity"):
+        os.environ.setdefault("NPROC", str(len(os.sched_getaffinity(0)) + 1))  # threads of XLA: see `sharing`
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # runs are shared out among devices
     run_dir, study = checked(cfg, check)
     console = Console(width=None if Console().is_terminal else 140)

@@ -13,9 +13,8 @@ from erasurehead_jax.codes import Uncoded
 from erasurehead_jax.data import block_bounds
 from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import ConfigError, require_choice
-from erasurehead_jax.job import instantiate, make_optimizer
+from erasurehead_jax.job import build_scheme, instantiate, make_optimizer
 from erasurehead_jax.rundir.kinds import Kind, scheme_kind
-from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.settings import check_numbers
 from erasurehead_jax.simulation.engine import Point
 from erasurehead_jax.stopping import AnyOf
@@ -178,7 +177,7 @@ def _grid_point(
     optimizer = make_optimizer(config)
     delay = instantiate("delay", config, AbstractDelay)
     try:
-        scheme = instantiate("scheme", config, Scheme)
+        scheme = build_scheme(config)
         delay.check(config["workers"], config["rounds"])
         if train_rows is not None:
             block_bounds(train_rows, scheme.code.blocks)

@@ -22,10 +22,11 @@ from jaxtyping import Float, Int
 
 from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.data import Dataset
+from erasurehead_jax.job import Problem
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.rundir.metrics import scorer
 from erasurehead_jax.seeds import run_keys
-from erasurehead_jax.simulation.engine import Point, Simulation, stack, timing
+from erasurehead_jax.simulation.engine import Point, Simulation, sharing, stack, timing
 from erasurehead_jax.whatif.grid import GridPoint, label_columns, stackable
 
 SHARE = 0.4  # of the memory that is free: what a chunk of training runs may take
@@ -79,7 +80,7 @@ def time_grid(
     say: Callable[[str], None] = lambda line: None,
 ) -> Timings:
     """Round times and decode errors of every point over `rounds` rounds of every seed."""
-    devices = list(devices) or jax.devices()[:1]
+    devices = sharing(devices)
     at_once = TIMED_AT_ONCE.get(devices[0].platform, 2**17) * len(devices)
     at_most = chunk or max(1, min(at_once, ROUNDS_AT_ONCE // rounds))
     rows: dict[int, dict[str, Any]] = {}
@@ -113,13 +114,16 @@ def timer(points: Sequence[Point], rounds: int, devices: Sequence[Any]) -> Calla
     common, numbers = stack(points)
     one = lambda differing, key: timing(eqx.combine(differing, common), key, rounds)
     spec = PartitionSpec("runs")
-    mesh = Mesh(np.array(devices), ("runs",))
+    mesh = Mesh(np.array(sharing(devices)), ("runs",))
     play = jax.jit(shard_map(jax.vmap(one), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
 
     def timed(which: list[int], seeds: list[int]) -> tuple[np.ndarray, ...]:
         differing = jax.tree.map(lambda values: values[np.array(which)], numbers)
         _, keys = jax.vmap(run_keys)(np.array(seeds, np.uint32))
-        return tuple(np.asarray(values) for values in play(differing, keys))
+        with jax.enable_x64(True):  # an exact code is exact in every precision
+            *found, unsound, broken_promise = map(np.asarray, play(differing, keys))
+        points[0].scheme.report(bool(unsound.any()), bool(broken_promise.any()))
+        return tuple(found)
 
     return timed
 
@@ -165,12 +169,12 @@ def train_grid(
     say: Callable[[str], None] = lambda line: None,
 ) -> Trainings:
     """Trains every point with every seed and evaluates every `every` rounds and after the last one."""
-    devices = list(devices) or jax.devices()[:1]
+    devices = sharing(devices)
     kept = [*range(every - 1, rounds - 1, every), rounds - 1]
     score = scorer(objective, dataset)
     clock_s = np.zeros((len(points), len(seeds), len(kept)))
     metrics: dict[str, np.ndarray] = {}
-    at_most = chunk or runs_that_fit(dataset, points[0].point, devices)
+    at_most = chunk or runs_that_fit(dataset, objective, points[0].point, devices)
     for group in stackable(points):
         simulation = Simulation(dataset, objective, [points[i].point for i in group], devices)
         plan = make_plan(len(group), seeds, at_most, len(devices), say)
@@ -207,12 +211,12 @@ def _train(
     return np.array(clock_s), {name: np.array([at[name] for at in scores]) for name in scores[0]}
 
 
-def runs_that_fit(dataset: Dataset, point: Point, devices: Sequence[Any]) -> int:
+def runs_that_fit(dataset: Dataset, objective: AbstractObjective, point: Point, devices: Sequence[Any]) -> int:
     """Training runs at a time: as many as are quick, and as their parameters, gradients and row losses have room."""
     assert point.optimizer is not None
     platform = devices[0].platform
     vectors = 3 + len(jax.tree.leaves(jax.eval_shape(point.optimizer().init, jnp.zeros(1))))
-    values = vectors * dataset.dim + 6 * (len(dataset.train) + len(dataset.test))
+    values = vectors * Problem(objective, dataset, 0.0).parameters + 6 * (len(dataset.train) + len(dataset.test))
     fit = int(SHARE * _free_bytes(devices) / (values * jnp.zeros(()).dtype.itemsize))
     return max(1, min(fit, TRAINED_AT_ONCE.get(platform, fit) * len(devices)))
 

@@ -1,0 +1,35 @@
+"""The schemes of configs/scheme, each built when a test wants it: one that cannot be built fails its own tests only."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from erasurehead_jax import ConfigError, Scheme
+from erasurehead_jax.hydra_app import CONFIG_DIR
+from erasurehead_jax.job import instantiate
+
+# workers (and blocks), load, wait_for: the first sizes that a scheme accepts are the ones it is tested with
+SIZES = ((6, 2, 3), (7, 3, 4), (4, 2, 2), (9, 3, 5), (8, 2, 4), (12, 3, 6), (5, 1, 3), (16, 4, 8), (13, 4, 7))
+
+
+def names(config_dir: str = CONFIG_DIR) -> list[str]:
+    """Of all schemes, whether they can be built or not."""
+    return sorted(path.stem for path in Path(config_dir, "scheme").glob("*.yaml"))
+
+
+@cache
+def scheme_of(name: str, config_dir: str = CONFIG_DIR) -> Scheme:
+    """The scheme of this name, in the first of SIZES that it accepts; one with sizes of its own is taken as it is."""
+    refusals = []
+    for workers, load, wait_for in SIZES:
+        with initialize_config_dir(config_dir, version_base="1.3"):
+            sizes = (f"workers={workers}", f"load={load}", f"wait_for={wait_for}")
+            config = compose("train", [f"scheme={name}", *sizes])
+        try:
+            return instantiate("scheme", cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), Scheme)
+        except ConfigError as error:
+            refusals.append(f"{', '.join(sizes)}: {error}")
+    raise ConfigError("; ".join(refusals))
