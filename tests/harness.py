@@ -1,14 +1,16 @@
 """Real training runs in a subprocess, with a time limit, and a delay model and data sets that only tests want."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import pytest
 from jaxtyping import Array, Float
 
 from erasurehead_jax import AbstractDelay, Dataset, Logistic
@@ -160,8 +163,53 @@ def ranks_of(run_dir: Path) -> dict[int, int]:
     return found
 
 
+class Warm:
+    """Runs commands in forks of a process that has imported the package: without the 2 s of every start of Python."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, TESTS / "warm.py"],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, folder: Path, overrides: list[str], env: dict[str, str]) -> tuple[int, str, str]:
+        """Status, stdout and stderr of `train` with these overrides in this folder."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps([str(folder), overrides, env]) + "\n")
+        self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], LIMIT_S)[0]:
+            self.close()
+            pytest.fail(f"train {' '.join(overrides)} did not end")
+        return tuple(json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        """Ends the process, and forgets it."""
+        self._process.kill()
+        self._process.wait()
+        warm.cache_clear()
+
+
+@functools.cache
+def warm() -> Warm:
+    """The one of this test process."""
+    made = Warm()
+    atexit.register(made.close)
+    return made
+
+
 def train(folder: Path, *overrides: str, **env: str) -> Finished:
     """Runs to the end."""
+    resumes = any(override.startswith("resume=") and override != "resume=auto" for override in overrides)
+    where = [] if resumes else [f"hydra.run.dir={folder / 'run'}"]
+    status, out, err = warm().run(folder, [*overrides, *where], environment(**env))
+    return Finished(status, out, err, folder / "run")
+
+
+def train_cold(folder: Path, *overrides: str, **env: str) -> Finished:
+    """The same in a process of its own, as a user starts it."""
     run_dir = folder / "run"
     done = subprocess.run(
         command(*overrides, f"hydra.run.dir={run_dir}"),
@@ -176,21 +224,5 @@ def train(folder: Path, *overrides: str, **env: str) -> Finished:
 
 
 def train_many(cases: list[tuple[Path, list[str]]], **env: str) -> list[Finished]:
-    """Many commands that are refused before a rank starts: forks share one start of Python. Two at a time."""
-    halves = [cases[: len(cases) // 2], cases[len(cases) // 2 :]]
-    with ThreadPoolExecutor() as pool:
-        return [run for half in pool.map(lambda half: _train_many(half, env), halves) for run in half]
-
-
-def _train_many(cases: list[tuple[Path, list[str]]], env: dict[str, str]) -> list[Finished]:
-    done = subprocess.run(
-        [sys.executable, TESTS / "train_many.py"],
-        input=json.dumps([[str(folder), overrides] for folder, overrides in cases]),
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=2 * LIMIT_S,
-        check=True,
-    )
-    results = zip(cases, json.loads(done.stdout), strict=True)
-    return [Finished(status, out, err, folder / "run") for (folder, _), (status, out, err) in results]
+    """One after another."""
+    return [train(folder, *overrides, **env) for folder, overrides in cases]

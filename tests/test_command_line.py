@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from harness import LIMIT_S, Finished, command, environment, train, train_many
+from harness import LIMIT_S, Finished, command, environment, train, train_cold, train_many
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings, strategies as st
 from omegaconf import OmegaConf
@@ -304,7 +304,7 @@ def run_in(folder: Path, line: list[str], env: dict[str, str]) -> subprocess.Com
 
 
 def test_refusals_of_the_real_command(tmp_path: Path):
-    assert BAD["load=4"] in refused(train(tmp_path, "load=4"))
+    assert BAD["load=4"] in refused(train_cold(tmp_path, "load=4"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,7 +21,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from erasurehead_jax.cluster.launch.environment import THREADS, environment
 from erasurehead_jax.cluster.signals import end_with_parent
@@ -34,13 +34,31 @@ IMPORTED_BY_JAX_LATER = (
     "jaxlib.mlir.dialects.mhlo",
     "jaxlib.mlir.dialects.builtin",
 )
-READ_BY_IMPORTS = ("JAX", "XLA", "PYTHON", "LD_", "CUDA", *THREADS)  # variables: ranks get the others when forked
+READ_BY_IMPORTS = ("JAX", "XLA", "LD_", "CUDA", *THREADS)  # variables: ranks get the others when forked
 UNUSED_S = 60.0  # a server without ranks that nobody holds open ends after so long
 
 
 UNNEEDED = ("backend=simulate", "hydra/launcher=", "cluster=slurm_srun", "-h", "--h", "-c", "--c", "--i", "-s", "--s")
 
-_started: list[tuple[subprocess.Popen, dict[str, str], str]] = []  # by this process: server, environment, address
+
+class Started(NamedTuple):
+    """A server that this process, or the one that it was forked from, has started."""
+
+    server: subprocess.Popen
+    environment: dict[str, str]
+    address: str
+    owner: int  # the process that ends it
+
+    def fits(self, environment: dict[str, str]) -> bool:
+        """Is it there, and are its imports those of this environment?"""
+        try:
+            os.kill(self.server.pid, 0)
+        except ProcessLookupError:
+            return False
+        return self.environment == environment and (self.owner != os.getpid() or self.server.poll() is None)
+
+
+_started: list[Started] = []  # at most one
 
 
 def start_early(arguments: list[str]) -> None:
@@ -55,7 +73,7 @@ def start_early(arguments: list[str]) -> None:
 def address(start: bool) -> str:
     """The address of the fork servers of this process; if `start`, one is starting or running on this host."""
     now = {name: value for name, value in environment().items() if name.startswith(READ_BY_IMPORTS)}
-    if _started and (_started[0][1] != now or _started[0][0].poll() is not None):
+    if _started and not _started[0].fits(now):
         stop()
     if not _started:
         name = f"erasurehead-jax-{os.getpid()}-{secrets.token_hex(8)}"
@@ -69,17 +87,18 @@ def address(start: bool) -> str:
             stderr=subprocess.DEVNULL,  # where it fails, ranks import by themselves, and show the error
             start_new_session=True,
         )
-        _started.append((server, now, name))
-    return _started[0][2]
+        _started.append(Started(server, now, name, os.getpid()))
+    return _started[0].address
 
 
 def stop() -> None:
     """Ends the server that this process has started, if there is one."""
     while _started:
-        server = _started.pop()[0]
-        assert server.stdin is not None
-        server.stdin.close()
-        server.wait()
+        started = _started.pop()
+        if started.owner == os.getpid():
+            assert started.server.stdin is not None
+            started.server.stdin.close()
+            started.server.wait()
 
 
 atexit.register(stop)
@@ -193,6 +212,8 @@ class Server:
             for variable in variables:
                 name, _, value = variable.partition("=")
                 os.environ[name] = value
+            paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            sys.path[:0] = [path for path in paths if path and path not in sys.path]
             os.chdir(folder)
             os.sched_setaffinity(0, map(int, cores.split(",")))
             from erasurehead_jax.cluster import rank
