@@ -68,8 +68,10 @@ def _run(
         launcher=(platform.node(), os.getpid()),
         more=in_multirun(),
     )
-    with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"]) as bar:
-        if config["backend"] == "simulate":
+    simulated = config["backend"] == "simulate"
+    starting = "compiling" if simulated else f"starting {config['workers']} workers"
+    with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"], starting) as bar:
+        if simulated:
             from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and ranks are waiting
 
             forkserver.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from harness import LIMIT_S, Finished, command, environment, train, train_cold, train_many
+from harness import LIMIT_S, SMALL, Finished, command, environment, train, train_cold, train_many
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings, strategies as st
 from omegaconf import OmegaConf
@@ -357,3 +357,10 @@ def test_a_metric_that_cannot_be_computed_is_said_once(tmp_path: Path):
     assert run.status == 0, run.err
     assert run.err.count("warning: data=synthetic: the test AUC cannot be computed") == 1
     assert np.isfinite(run.history["test_loss"]).all() and run.summary["final"]["test_auc"] is None
+
+
+def test_a_simulated_run_starts_no_workers_and_says_that_no_time_passes(tmp_path: Path):
+    run = train(tmp_path, *SMALL, "backend=simulate", "rounds=2")
+    assert run.status == 0, run.err
+    assert "starting" not in run.err and "0.000 s" not in run.out
+    assert "no time passes in the simulation" in run.out

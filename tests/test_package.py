@@ -157,6 +157,6 @@ def test_the_report_loads_no_jax():
 
 
 def test_a_warning_after_the_last_round_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    with RoundsBar(tmp_path, rounds=5, workers=2, label="erasurehead"):
+    with RoundsBar(tmp_path, rounds=5, workers=2, label="erasurehead", starting="compiling"):
         (tmp_path / "train.log").write_text("2026-01-01 12:00:00,000 WARNING the dashboard is down\n")
     assert "the dashboard is down" in capsys.readouterr().err

@@ -16,7 +16,7 @@ WARNING = " WARNING "  # as the ranks' log lines have it
 class RoundsBar:
     """Round, workers waited for, decode error, gradient norm and time left; call `update` now and then."""
 
-    def __init__(self, run_dir: Path, rounds: int, workers: int, label: str):
+    def __init__(self, run_dir: Path, rounds: int, workers: int, label: str, starting: str):
         self._log, self._read = run_dir / LOG, (run_dir / LOG).stat().st_size if (run_dir / LOG).exists() else 0
         self._path, self._rounds, self._workers = run_dir / HISTORY, rounds, workers
         self._names: list[str] = []
@@ -29,7 +29,7 @@ class RoundsBar:
             TextColumn("{task.fields[last]}"),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task(label, total=rounds, start=False, last=f"starting {workers} workers")
+        self._task = self._bar.add_task(label, total=rounds, start=False, last=starting)
 
     def __enter__(self) -> "RoundsBar":
         self._bar.start()
@@ -93,7 +93,11 @@ def summary_table(summary: dict, run_dir: Path) -> Table:
     rounds, clock_s = summary["rounds"], summary["clock_s"]
     per_round = f", {1e3 * clock_s / rounds:.1f} ms a round" if rounds else ""
     table.add_row("cluster", size)
-    table.add_row("clock", f"{clock_s:.3f} s for {rounds} rounds{per_round} (compilation and evaluation excluded)")
+    if summary["backend"] == "simulate":
+        still = "none: without delays, compute_s or overhead_s, no time passes in the simulation"
+        table.add_row("simulated clock", f"{clock_s:.3f} s for {rounds} rounds{per_round}" if clock_s else still)
+    else:
+        table.add_row("clock", f"{clock_s:.3f} s for {rounds} rounds{per_round} (compilation and evaluation excluded)")
     if summary["overhead"]:
         table.add_row(
             "ideal", f"{summary['ideal_s']:.3f} s given the injected delays: overhead {summary['overhead']:.3f}"
