@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 
 from erasurehead_jax.cluster.launch import forkserver
 from erasurehead_jax.train import main
@@ -31,6 +32,7 @@ def run(folder: str, overrides: list[str], environment: dict[str, str]) -> tuple
 
 
 if __name__ == "__main__":
-    forkserver.address(start=True)  # for the ranks of all commands
+    forkserver.address(start=True)  # for the ranks of all commands; it imports more if they are not in a hurry
+    time.sleep(forkserver.IDLE_S + 1.5)
     for line in sys.stdin:
         print(json.dumps(run(*json.loads(line))), flush=True)

@@ -34,6 +34,8 @@ IMPORTED_BY_JAX_LATER = (
     "jaxlib.mlir.dialects.mhlo",
     "jaxlib.mlir.dialects.builtin",
 )
+NEEDED_AFTER_TRAINING = ("scipy.stats",)  # slow to import, and nobody waits for it: only if the server has time
+IDLE_S = 3.0
 READ_BY_IMPORTS = ("JAX", "XLA", "LD_", "CUDA", *THREADS)  # variables: ranks get the others when forked
 UNUSED_S = 60.0  # a server without ranks that nobody holds open ends after so long
 
@@ -129,10 +131,7 @@ def _import_everything() -> None:
     import erasurehead_jax.cluster.worker
     import erasurehead_jax.optimizers  # noqa: F401
 
-    for name in IMPORTED_BY_JAX_LATER:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-
+    _import(IMPORTED_BY_JAX_LATER)
     setproctitle(f"erasurehead-jax fork server: {sys.argv[1]}")  # before a rank has an environment of its own
     gc.collect()
     gc.freeze()  # so that the collector of a rank does not copy the pages that all share
@@ -140,6 +139,12 @@ def _import_everything() -> None:
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise RuntimeError(f"{threads} threads after the imports: forking would not be safe")
+
+
+def _import(names: tuple[str, ...]) -> None:
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 class Server:
@@ -165,6 +170,8 @@ class Server:
     def serve(self) -> None:
         """Until the launcher lets go of it, or after the last rank."""
         patience_s = UNUSED_S  # with which a server that nobody holds open waits for its first rank
+        if not self._selector.select(IDLE_S):
+            _import(NEEDED_AFTER_TRAINING)
         while self._held or self._ranks or patience_s:
             events = self._selector.select(None if self._held or self._ranks else patience_s)
             for key, _ in events:
