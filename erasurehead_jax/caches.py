@@ -93,8 +93,8 @@ def _replacement(own: Path, reason: str) -> Path:
     if not trusted:
         folder = Path(tempfile.mkdtemp(prefix="erasurehead-jax-"))
     print(
-        f"warning: {own}: cannot be written ({reason}); data and compiled functions are kept in {folder} instead; "
-        "set XDG_CACHE_HOME to a folder that can be",
+        f"warning: {own}: cannot be written ({reason}); data and compiled functions are cached in {folder} instead; "
+        "set XDG_CACHE_HOME to a writable folder",
         file=sys.stderr,
     )
     return folder

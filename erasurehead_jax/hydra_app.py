@@ -123,7 +123,7 @@ class _BestOfSweep(logging.Filter):
             self._parameters = text
             return False
         if text.startswith("Best value: "):
-            never = "No trial reached the target: allow more rounds, or take a target that is easier to reach"
+            never = "No trial reached the target: allow more rounds, or choose an easier target"
             record.msg, record.args = never if text.endswith(" inf") else f"{self._parameters}\n{text}", ()
         return True
 
@@ -138,7 +138,7 @@ def _require_one_process() -> None:
             if os.environ.get(rank, "0") == "0":
                 print(
                     f"error: mpirun or srun has started this command {count} times; "
-                    "run it once, without them: it starts its ranks itself",
+                    "run it directly: it starts its ranks itself",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -129,7 +129,7 @@ def build_scheme(config: dict[str, Any]) -> Scheme:
         if found != config[name]:
             raise ConfigError(
                 f"{name}={config[name]}: {type(scheme.code).__name__} has {found} {name}; set {name}={found}, "
-                f"or make the code from ${{{name}}}"
+                f"or define the code in terms of ${{{name}}}"
             )
     return scheme
 
@@ -176,5 +176,5 @@ def instantiate(group: str, config: dict[str, Any], kind: type = object) -> Any:
             raise cause from None
         raise ConfigError(f"{group}: cannot be built from its settings ({error})") from error
     if not isinstance(made, kind):
-        raise ConfigError(f"{group}._target_={settings['_target_']}: makes no {kind.__name__}")
+        raise ConfigError(f"{group}._target_={settings['_target_']}: must create an instance of {kind.__name__}")
     return made

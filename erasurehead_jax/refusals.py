@@ -60,7 +60,7 @@ def one_line(error: BaseException) -> str:
         case ValueError() if _raised_by(error, "hydra"):
             text = f"{' '.join(sys.argv[1:])}: {error}"
         case ValueError() if _raised_by(error, "optuna"):
-            text = f"the sweep has no result ({error}); the reasons of its trials are above"
+            text = f"the sweep has no result ({error}); see the messages of its trials above"
     return " ".join(text.split())
 
 
@@ -70,7 +70,7 @@ def _unparsed(error: OverrideParseException) -> str:
     if not equals:
         return f"{given}: has no value; write {given}=VALUE"
     reason = str(error.__cause__ or error).splitlines()[0]
-    return f"{given}: does not fit Hydra's grammar ({reason}); quote the value: {override(name, value)}"
+    return f"{given}: is not valid in Hydra's grammar ({reason}); quote the value: {override(name, value)}"
 
 
 def _unknown(key: str, cause: BaseException | None) -> str:

@@ -67,16 +67,20 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
         saved.resume = None
         config, job = check(saved)
         if config["backend"] != "mpi":
-            raise ConfigError(f"resume={run_dir}: backend={config['backend']} keeps no checkpoints; run it again")
+            raise ConfigError(
+                f"resume={run_dir}: backend={config['backend']} writes no checkpoints; start the run again"
+            )
         template = start(make_optimizer(config)(), jnp.asarray(job.problem.start(job.settings.seed)))
         metric = job.problem.objective.metric
         path, snapshot, refused = newest(run_dir, config, template, metric, job.scheme.code.messages)
         if snapshot and snapshot.progress.rounds > config["rounds"]:
-            raise ConfigError(f"rounds={config['rounds']}: the run has had {snapshot.progress.rounds} rounds already")
+            raise ConfigError(
+                f"rounds={config['rounds']}: must be at least {snapshot.progress.rounds}, the rounds already completed"
+            )
     except KeyError as error:
         raise ConfigError(f"{run_dir / '.hydra' / 'config.yaml'}: has no setting {error}") from None
     for reason in refused:
-        sys.stderr.write(f"not used: {reason}\n")
+        sys.stderr.write(f"warning: checkpoint skipped: {reason}\n")
     with replacing(run_dir / ".hydra" / "config.yaml") as partial:
         OmegaConf.save(saved, partial, resolve=True)
     return run_dir, config, job, choices, path
@@ -100,7 +104,8 @@ def _require_same(saved: DictConfig, cfg: DictConfig, run_dir: Path) -> None:
     if fingerprint(here) != fingerprint(there):
         differing = [name for name in here if name not in FREE and here[name] != there.get(name)]
         raise ConfigError(
-            f"resume=auto: {run_dir} holds a run with another {', '.join(differing)}; choose another hydra.run.dir"
+            f"resume=auto: {run_dir} holds a run with different settings ({', '.join(differing)}); "
+            "choose another hydra.run.dir"
         )
 
 

@@ -46,7 +46,7 @@ def train(cfg: DictConfig) -> float | None:
     Returns what a sweeper minimizes: the time to the target (seconds; inf if not reached), None without a target.
     """
     if cfg.resume == AUTO and begun(here := run_dir_of(cfg)) and is_done(cfg, here):
-        Console().print(f"done already: {here}")
+        Console().print(f"already complete: {here}")
         return _time_to_target(here)
     if cfg.resume is None or (cfg.resume == AUTO and not begun(run_dir_of(cfg))):
         run_dir, (config, job) = checked(cfg, check)

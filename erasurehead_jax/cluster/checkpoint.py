@@ -92,7 +92,7 @@ def newest(run_dir: Path, config: dict[str, Any], template: State, metric: str, 
         else:
             return path, snapshot, refused
     if refused:
-        raise ConfigError(f"resume={run_dir}: no checkpoint can be used: {'; '.join(refused)}")
+        raise ConfigError(f"resume={run_dir}: no usable checkpoint: {'; '.join(refused)}")
     return None, None, refused
 
 
@@ -102,13 +102,13 @@ def read(path: Path, expected: str, template: State) -> Snapshot:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
         if (found := int(arrays["format"])) != FORMAT:
-            raise ConfigError(f"{path}: is of format {found}, this version reads {FORMAT}")
+            raise ConfigError(f"{path}: has format {found}; this version reads format {FORMAT}")
         if str(arrays["fingerprint"]) != expected:
-            raise ConfigError(f"{path}: belongs to a run with other settings")
+            raise ConfigError(f"{path}: belongs to a run with different settings")
         leaves, shape = jax.tree.flatten(template)
         kept = [arrays[f"state_{i}"] for i in range(len(leaves))]
         if any(k.shape != leaf.shape or k.dtype != leaf.dtype for k, leaf in zip(kept, leaves, strict=True)):
-            raise ConfigError(f"{path}: its model or optimizer has other sizes than this run's")
+            raise ConfigError(f"{path}: its model or optimizer does not have the shapes and types of this run's")
         if not all(np.isfinite(k).all() for k in kept):
             raise ConfigError(f"{path}: its model is not finite")
         state = jax.tree.unflatten(shape, [jax.numpy.asarray(k) for k in kept])
@@ -118,7 +118,7 @@ def read(path: Path, expected: str, template: State) -> Snapshot:
         raise
     except Exception as error:  # a torn zip file can fail in any of numpy's and zipfile's ways
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path}: is torn or no checkpoint ({told})") from None
+        raise ConfigError(f"{path}: is damaged or not a checkpoint ({told})") from None
 
 
 def _name(rounds: int) -> str:
@@ -140,4 +140,4 @@ def _check_record(run_dir: Path, snapshot: Snapshot, config: dict[str, Any], met
     for name, size in ((ARRIVED, rounds * messages * 8), (ITERATES, waiting * x.size * x.dtype.itemsize)):
         path = run_dir / CHECKPOINT / name
         if size and (not path.exists() or path.stat().st_size < size):
-            raise ConfigError(f"{path}: has fewer than the {rounds} rounds of {_name(rounds)}")
+            raise ConfigError(f"{path}: has fewer rounds than the {rounds} of {_name(rounds)}")

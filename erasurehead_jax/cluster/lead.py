@@ -60,7 +60,8 @@ def _lead(
     checkpoints = Checkpoints(run_dir, spec.config)
     recorder = _recorder(job, master, checkpoints, spec)
     send(Started())
-    log.info("%d workers ready after %.1f s, compiled", master.protocol.alive.sum(), time.time() - spec.launched_s)
+    ready_s = time.time() - spec.launched_s
+    log.info("%d workers ready after %.1f s, including compilation", master.protocol.alive.sum(), ready_s)
 
     backend = MpiBackend(job, master, checkpoints, hosts, stop_requested)
     ending, summary = live(spec, backend, recorder)
@@ -73,7 +74,7 @@ def _lead(
     send(Outcome(int(ending.status), ending.message, hanging, stay))
     if not hanging:
         return master.release_workers(stay)
-    log.warning("workers %s hang and are killed", hanging)
+    log.warning("workers %s hang and will be killed", hanging)
     while True:  # nothing more can be done from inside: the launcher ends every rank
         time.sleep(1)
 

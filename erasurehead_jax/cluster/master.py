@@ -120,7 +120,7 @@ class Master:
         state, grad_norm = self._step(self.state, self._decode(a))
         grad_norm = float(grad_norm)  # waits for the step
         if not np.isfinite(grad_norm) or not np.isfinite(np.asarray(state.x).sum()):
-            raise Diverged(f"the gradient or the model of round {round_} is not finite: take smaller steps")
+            raise Diverged(f"the gradient or the model of round {round_} is not finite; use a smaller step size")
         self.state = state
         arrival_s = np.where(got, self._arrival_s, np.nan)
         collected_s = self.clock() - began_s
@@ -188,7 +188,7 @@ class Master:
             decision = self.protocol.arrived(answers, now_s)
             for event in events:
                 if isinstance(event, Faulty) and self.protocol.alive[self._scheme.code.owner[event.message]]:
-                    decision = self._erase(event.message, now_s, "it has the wrong length")
+                    decision = self._erase(event.message, now_s, "wrong length")
                 elif isinstance(event, Lost) and self.protocol.alive[event.worker]:
                     decision = self._lost(event.worker)
         return decision
@@ -196,9 +196,9 @@ class Master:
     def _usable(self, answer: Answer, now_s: float) -> bool:
         alive = self.protocol.alive[self._scheme.code.owner[answer.message]]  # else it was lost for its silence
         if alive and not 0 <= answer.round <= self.protocol.round:
-            self._erase(answer.message, now_s, f"it says that it is of round {answer.round}")
+            self._erase(answer.message, now_s, f"labelled with round {answer.round}")
         elif alive and answer.round == self.protocol.round and not np.isfinite(self._end.vector(answer.message).sum()):
-            self._erase(answer.message, now_s, "it has nan or inf in it")
+            self._erase(answer.message, now_s, "contains nan or inf")
         elif alive:
             return True
         self._end.release(answer.message)
@@ -207,18 +207,18 @@ class Master:
     def _erase(self, message: int, now_s: float, reason: str) -> Decision:
         worker = int(self._scheme.code.owner[message])
         if not self.protocol.faulty_answers[worker]:
-            log.warning("worker %d: an answer in round %d is faulty: %s", worker, self.protocol.round, reason)
+            log.warning("faulty answer from worker %d in round %d: %s", worker, self.protocol.round, reason)
         self._faulty += 1
         return self.protocol.faulty(message, now_s)
 
     def _lost(self, worker: int) -> Decision:
-        log.warning("worker %d on %s is lost, in round %d", worker, self._hosts[worker], max(self.protocol.round, 0))
+        log.warning("worker %d on %s is lost in round %d", worker, self._hosts[worker], max(self.protocol.round, 0))
         return self.protocol.lost(worker, self.clock())
 
     def _failure(self, decision: Fail) -> Stopped:
         heard = np.isfinite(self._arrival_s).any()
         if self._faulty and not heard:
-            return Diverged(f"no answer in round {self.protocol.round} is finite: take smaller steps")
+            return Diverged(f"no answer in round {self.protocol.round} is finite; use a smaller step size")
         return Stopped(decision.reason)
 
     def _awaited(self) -> Bool[np.ndarray, " k"]:

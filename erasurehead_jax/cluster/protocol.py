@@ -177,6 +177,6 @@ class Protocol:
     def _reason(self) -> str:
         heard, lost, faulty = int(self._answered.sum()), np.flatnonzero(~self.alive).tolist(), int(self._erased.sum())
         return (
-            f"round {self.round}: {heard} of {len(self._answered)} messages arrived and no more can come "
-            f"(workers lost: {', '.join(map(str, lost)) or 'none'}; faulty answers: {faulty})"
+            f"round {self.round} cannot be completed: {heard} of {len(self._answered)} messages arrived, "
+            f"no more can arrive (lost workers: {', '.join(map(str, lost)) or 'none'}; faulty answers: {faulty})"
         )

@@ -54,7 +54,7 @@ def main(job: str) -> NoReturn:
         os._exit(Status.OK)
     except BaseException as error:
         master_lost = isinstance(error, transport.Broken) and transport.rank() > 0
-        _report(error, "rank 0, the master, is lost" if master_lost else None)
+        _report(error, "the master (rank 0) is lost" if master_lost else None)
         os._exit(Status.FAILED)
 
 
@@ -63,7 +63,7 @@ def _connect(spec: JobSpec) -> list[str]:
     if transport.size() != (expected := spec.config["workers"] + 1):
         raise ConfigError(
             f"cluster.program={spec.config['cluster']['program']}: mpi4py sees {transport.size()} ranks instead of "
-            f"{expected}; start them with the mpirun of its MPI, or with srun --mpi=pmix"
+            f"{expected}; use the mpirun of the MPI that mpi4py uses, or srun --mpi=pmix"
         )
     _start_jax(transport.rank())
     introductions = transport.introduce(introduction())
@@ -72,8 +72,8 @@ def _connect(spec: JobSpec) -> list[str]:
     require_alike(introductions)
     if not Path(spec.run_dir).is_dir():
         raise ConfigError(
-            f"hydra.run.dir={spec.run_dir}: rank 0 runs on {platform.node()}, which does not have it; put it on a "
-            "disk that all hosts share, or let rank 0 run here (the first line of cluster.hosts)"
+            f"hydra.run.dir={spec.run_dir}: rank 0 runs on {platform.node()}, where it does not exist; put it on a "
+            "disk that all hosts share, or run rank 0 on this host (the first line of cluster.hosts)"
         )
     log.info(CONNECTED)
     send(Connected())

@@ -86,7 +86,7 @@ def main() -> None:
             differing += differs
             if arguments.round in (None, round_):
                 happened = " ".join([event.name, *map(str, event.content)])
-                print(f"round {round_}  {event.t:12.6f} s  {happened}: {now}" + f"  (was: {recorded})" * differs)
+                print(f"round {round_}  {event.t:12.6f} s  {happened}: {now}" + f"  (recorded: {recorded})" * differs)
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(Status.BAD_INPUT)

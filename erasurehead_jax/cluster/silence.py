@@ -42,9 +42,9 @@ class SilenceWatch:
         silence_s = self._silence_s(self._heartbeat_s / 2)
         silent = awaited() & (silence_s > self._heartbeat_s)
         for j in np.flatnonzero(silent & ~self._suspect).tolist():
-            log.warning("worker %d on %s is suspect: no sign of life for %g s", j, self._hosts[j], self._heartbeat_s)
+            log.warning("worker %d on %s is suspected: no heartbeat for %g s", j, self._hosts[j], self._heartbeat_s)
         for j in np.flatnonzero(self._suspect & alive & ~silent).tolist():
-            log.warning("worker %d is back", j)
+            log.warning("worker %d responds again", j)
         self.suspected += silent & ~self._suspect
         self._suspect = silent
         return np.flatnonzero(silent & (silence_s > self._lost_s)).tolist()

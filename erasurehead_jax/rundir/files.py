@@ -103,7 +103,7 @@ def read_history(run_dir: Path) -> Iterator[dict[str, Any]]:
     with (run_dir / HISTORY).open(newline="") as file:
         for row in csv.DictReader(line for line in file if line.endswith("\n")):
             if None in row:
-                raise ValueError(f"a row has {len(row[None])} cells too many")
+                raise ValueError(f"a row has {len(row[None])} extra cells")
             yield {name: value if name == LAST_HOST else _number(value) for name, value in row.items() if value}
 
 
@@ -114,11 +114,11 @@ def kept_rows(run_dir: Path, metric: str, keep: int) -> list[dict[str, Any]]:
     try:
         rows = list(read_history(run_dir))[:keep]
     except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(f"{run_dir / HISTORY}: cannot be read ({error}); the run cannot be gone on with") from None
+        raise ConfigError(f"{run_dir / HISTORY}: cannot be read ({error}); the run cannot be resumed") from None
     needed = set(history_columns(metric)[:-3])
     if [row.get("round") for row in rows] != list(range(keep)) or not all(needed <= set(row) for row in rows):
         raise ConfigError(
-            f"{run_dir / HISTORY}: has not the {keep} rounds of its checkpoint; the run cannot be gone on with"
+            f"{run_dir / HISTORY}: does not contain the {keep} rounds of the checkpoint; the run cannot be resumed"
         )
     return rows
 
@@ -137,7 +137,7 @@ class Vectors:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed in close()
             return
         if (path.stat().st_size if path.exists() else 0) < size:
-            raise ConfigError(f"{path}: has fewer than the {keep} rounds of its checkpoint; it cannot be gone on with")
+            raise ConfigError(f"{path}: has fewer rounds than the {keep} of the checkpoint; the run cannot be resumed")
         self._file = path.open("ab+", buffering=0)
         self._file.truncate(size)
 
@@ -205,8 +205,8 @@ def owned(run_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise ConfigError(
-                f"hydra.run.dir={run_dir}: {lock.read().strip() or 'another process'} is training in it; "
-                "wait until it has ended, or choose another directory"
+                f"hydra.run.dir={run_dir}: is in use by {lock.read().strip() or 'another process'}; "
+                "wait until that run has ended, or choose another directory"
             ) from None
         lock.truncate(0)
         with suppress(OSError):  # on a full disk the owner is not named

@@ -91,12 +91,12 @@ def summary_table(summary: dict, run_dir: Path) -> Table:
     table = Table(title=f"{summary['scheme']} on {summary['data']}", show_header=False, title_justify="left")
     size = f"{summary['workers']} workers, {summary['blocks']} blocks, load {summary['load']}, late={summary['late']}"
     rounds, clock_s = summary["rounds"], summary["clock_s"]
-    per_round = f", {1e3 * clock_s / rounds:.1f} ms a round" if rounds else ""
+    per_round = f", {1e3 * clock_s / rounds:.1f} ms per round" if rounds else ""
     table.add_row("cluster", size)
     table.add_row("clock", f"{clock_s:.3f} s for {rounds} rounds{per_round} (compilation and evaluation excluded)")
     if summary["overhead"]:
         table.add_row(
-            "ideal", f"{summary['ideal_s']:.3f} s given the injected delays: overhead {summary['overhead']:.3f}"
+            "ideal", f"{summary['ideal_s']:.3f} s under the injected delays: overhead {summary['overhead']:.3f}"
         )
     for name, value in summary["final"].items():
         table.add_row(name, "" if value is None else f"{value:.6g}")

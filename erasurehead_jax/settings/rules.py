@@ -98,4 +98,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"
-    return f"choose one of {', '.join(known)}" if len(known) <= MANY else "--help lists those there are"
+    return f"choose one of {', '.join(known)}" if len(known) <= MANY else "--help lists the known ones"

@@ -40,7 +40,7 @@ def _require_keys(config: dict[str, Any], known: Iterable[str], needed: Iterable
             raise ConfigError(f"{prefix}{name}={shown(value)}: unknown setting; {nearest(str(name), known)}")
     for name in needed:
         if name not in config:
-            raise ConfigError(f"{prefix}{name}: is missing; the config must have it")
+            raise ConfigError(f"{prefix}{name}: is missing; the config must define it")
 
 
 def check_values(settings: type, config: dict[str, Any], prefix: str = "") -> None:
@@ -95,14 +95,14 @@ def help_text(command: str) -> str:
         [
             f"usage: python -m erasurehead_jax.{command} [GROUP=FILE ...] [KEY=VALUE ...]",
             "",
-            "Groups, each one of the files below (GROUP.KEY=VALUE sets a key of the chosen file):",
+            "Groups; choose one of the files below for each (GROUP.KEY=VALUE overrides a key of the chosen file):",
             *groups,
             "",
             "$APP_CONFIG_GROUPS",
             "Keys:",
             *lines,
             "",
-            "--cfg job prints the whole config; -m runs every combination of values that are separated by commas.",
+            "--cfg job prints the whole config; -m runs every combination of comma-separated values.",
             "",
         ]
     )

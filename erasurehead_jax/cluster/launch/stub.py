@@ -69,7 +69,7 @@ class _Forked:
         self._connection, self._unread = connection, b""
         pid = self._number()
         if pid is None:
-            raise ConnectionError("the server could not import")
+            raise ConnectionError("the fork server failed to start")
         self._pid = pid
 
     def ended(self, within_s: float) -> int | None:
@@ -154,7 +154,7 @@ def _connect(address: str) -> socket.socket:
         time.sleep(0.01)
     process_user_group = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     if int.from_bytes(process_user_group[4:8], sys.byteorder) != os.getuid():
-        raise PermissionError("this server is another user's")
+        raise PermissionError("the fork server belongs to another user")
     return connection
 
 

@@ -163,7 +163,7 @@ def _wait(ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_
         fewer = fewer + 1 if here < most and not progress.connected else 0
         most = max(most, here)
         if not progress.started and (fewer >= LOOKS or time.monotonic() > ready_s):
-            progress.take(Failed("a rank died, or hangs, while the job was starting"))
+            progress.take(Failed("a rank died or hung while the job was starting"))
             return
         if requests and not passed_on:
             ranks.starter.send_signal(INTERRUPT)
@@ -195,7 +195,7 @@ def _ending(spec: JobSpec, ranks: Ranks, progress: Progress, requests: list[int]
         text = progress.failed.text.rstrip()
     else:
         text = (
-            f"rank 0, the master, is lost ({spec.config['cluster']['program']} ended with {ranks.starter.returncode})"
+            f"the master (rank 0) is lost ({spec.config['cluster']['program']} exited with {ranks.starter.returncode})"
         )
     return Ending(Status.FAILED, f"{text}\nsee {Path(spec.run_dir) / LOG}")
 
