@@ -1,4 +1,4 @@
-"""Is a `_target_` there, and does it take the settings beside it? Asked before it is called."""
+"""Checks that a `_target_` exists and takes the settings beside it, before it is called."""
 
 import importlib
 import inspect
@@ -13,9 +13,9 @@ OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
 
 def require_callable(field: str, settings: Any) -> None:
-    """Raises ConfigError if some target in these settings cannot be imported, lacks a setting, or does not know one.
+    """Raises ConfigError if a target in these settings cannot be imported, lacks a setting or does not take one.
 
-    An error inside a user's module is raised as it is.
+    An error inside a user's module is raised unchanged.
     """
     if isinstance(settings, list):
         for i, each in enumerate(settings):
@@ -43,7 +43,7 @@ def _locate(field: str, target: Any) -> Any:
 
 
 def _why_not_found(target: str) -> str:
-    """Which part of the path is missing, and the nearest name that there is."""
+    """Names the part of the path that is missing and suggests the nearest name."""
     parts = target.split(".")
     found: Any = None
     for i, part in enumerate(parts):
@@ -64,7 +64,7 @@ def _why_not_found(target: str) -> str:
 def _require_arguments(field: str, target: Any, settings: dict[str, Any]) -> None:
     try:
         parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):  # a built-in that does not say
+    except (TypeError, ValueError):  # a built-in without a signature
         return
     if any(each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
         return
