@@ -9,7 +9,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Prints the list."""
+    """Prints the commands."""
     print("Gradient coding for distributed training. Commands:\n")
     for name, purpose in COMMANDS.items():
         print(f"  python -m erasurehead_jax.{name:10} {purpose}")

@@ -1,4 +1,4 @@
-"""What kind of scheme a run used, judged by its parts and not by the name of its yaml file. Imports no JAX."""
+"""The kind of scheme of a run, derived from its parts and not from its file name. Does not import JAX."""
 
 from collections.abc import Iterable
 from enum import StrEnum
