@@ -1,4 +1,4 @@
-"""The master's loop: hand out the model, collect until the protocol says enough, decode, step (Algorithm 1)."""
+"""The master's loop: send the model, collect answers until the protocol decides, decode, step (Algorithm 1)."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Master:
-    """Runs the rounds of a job on its workers, one after another, on a clock that can be paused."""
+    """Runs the rounds of a job on its workers, on a clock that can be paused."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class Master:
         self._delays(0)
         self._end = MasterEnd(code.owner, code.workers, len(x), problem.dtype)
         self._arrival_s = np.full(code.messages, np.nan)
-        self._faulty = 0  # answers in this round
-        self.asked = 0  # for answers, in all rounds
+        self._faulty = 0  # faulty answers in this round
+        self.asked = 0  # answers requested so far
         self.silence = SilenceWatch(hosts, cluster.heartbeat_s, cluster.lost_s, self._end.silence_s)
         self._origin_s = time.perf_counter()
         self._rehearse()
 
     def _rehearse(self) -> None:
-        """One answer from everybody to the starting point, thrown away: opens connections and touches memory."""
+        """Runs one round at the starting point and discards it, to open connections and touch memory."""
         code = self._scheme.code
         self._end.send_model(REHEARSAL, np.asarray(self.state.x), np.zeros(code.workers))
         awaited = np.ones(code.messages, bool)
@@ -67,14 +67,14 @@ class Master:
             self._end.release(message)
 
     def resume(self, snapshot: Snapshot) -> None:
-        """Continues a run from its checkpoint."""
+        """Restores the state and the counters of a checkpoint."""
         self.state, counters = snapshot.state, snapshot.counters
         self.asked, self.silence.suspected = int(counters["asked"]), counters["suspected"]
         losses = [(int(worker), int(round_)) for worker, round_ in counters["losses"]]
         self.protocol.restore(snapshot.progress.rounds, counters["late_answers"], counters["faulty_answers"], losses)
 
     def counters(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps beside the state."""
+        """The counters that a checkpoint keeps."""
         return {
             "late_answers": self.protocol.late_answers.copy(),
             "faulty_answers": self.protocol.faulty_answers.copy(),
@@ -84,25 +84,24 @@ class Master:
         }
 
     def start_clock(self, clock_s: float) -> None:
-        """The clock goes on from here."""
+        """Starts the clock at `clock_s`."""
         self._origin_s = time.perf_counter() - clock_s
 
     def pause(self, work: Callable[[], None]) -> None:
-        """Does `work` with the clock stopped."""
+        """Calls `work` with the clock stopped."""
         began_s = time.perf_counter()
         work()
         self._origin_s += time.perf_counter() - began_s
 
     def clock(self) -> float:
-        """Seconds of the training loop so far."""
+        """Seconds spent in the training loop so far."""
         return time.perf_counter() - self._origin_s
 
     def round(self, interrupted: Callable[[], bool], meanwhile: Callable[[], None]) -> RoundRecord | None:
-        """One round; None if it was interrupted before its step.
+        """Runs one round. Returns None if it was interrupted before its step.
 
-        Raises Stopped if it can never end, and Diverged rather than take a step to where nothing is finite.
-
-        `meanwhile` is done, on the clock, while the workers compute.
+        `meanwhile` is called, on the clock, while the workers compute. Raises Stopped if the round can never end, and
+        Diverged before a step to a model that is not finite.
         """
         began_s, received_bytes = self.clock(), self._end.received_bytes
         self._arrival_s[:], self._faulty = np.nan, 0
@@ -156,16 +155,16 @@ class Master:
         self._end.dismiss()
 
     def staying(self, until_s: float) -> list[int]:
-        """The live workers that have not said goodbye by this instant of time.perf_counter()."""
+        """The live workers that have not said goodbye by `until_s` (of time.perf_counter())."""
         return self._end.staying(until_s)
 
     @property
     def complete(self) -> bool:
-        """Are all workers alive?"""
+        """Whether all workers are alive."""
         return self._end.complete
 
     def release_workers(self, stay: bool) -> bool:
-        """After everybody's goodbye: keeps the workers for another job if `stay` and all live, else lets them end.
+        """After all goodbyes, keeps the workers for another job if `stay` and all are alive, else lets them end.
 
         Returns whether they stay.
         """
@@ -183,7 +182,7 @@ class Master:
             for answer in answers:
                 if answer.round == self.protocol.round:
                     self._arrival_s[answer.message] = now_s - began_s
-                else:  # too late to be used, or of no round at all
+                else:  # late, or of no round
                     self._end.release(answer.message)
             decision = self.protocol.arrived(answers, now_s)
             for event in events:
@@ -194,7 +193,9 @@ class Master:
         return decision
 
     def _usable(self, answer: Answer, now_s: float) -> bool:
-        alive = self.protocol.alive[self._scheme.code.owner[answer.message]]  # else it was lost for its silence
+        alive = self.protocol.alive[
+            self._scheme.code.owner[answer.message]
+        ]  # else it was declared lost for its silence
         if alive and not 0 <= answer.round <= self.protocol.round:
             self._erase(answer.message, now_s, f"labelled with round {answer.round}")
         elif alive and answer.round == self.protocol.round and not np.isfinite(self._end.vector(answer.message).sum()):
@@ -225,7 +226,7 @@ class Master:
         return self.protocol.alive & ~self._scheme.code.heard(~np.isnan(self._arrival_s))
 
     def _decode(self, a: Float[np.ndarray, " M"]) -> Float[np.ndarray, " d"]:
-        """The decoded sum of gradients, added up in the order of the messages whatever their order of arrival."""
+        """The decoded sum of gradients, summed in the order of the messages, independently of the order of arrival."""
         self._decoded[:] = 0
         for message in np.flatnonzero(a).tolist():
             touched = self._end.coordinates[self._scheme.code.owner[message]]
