@@ -1,4 +1,4 @@
-"""The command line that starts the ranks, with mpirun or srun, and what it means when they do not start."""
+"""The command line that starts the ranks, with mpirun or srun, and explanations of its failures."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from erasurehead_jax.job import JobSpec
 
 STUB = str(Path(__file__).with_name("stub.py"))
 
-# What mpirun and srun say of what a user can mend, and what to do.
+# Messages of mpirun and srun about what the user can fix, and what to do about it.
 SAME = "the same Python environment at the same path"
 NO_EXECUTABLE = r"could not\s+access an executable:\s+Executable: (\S+)\s+Node: (\S+)"
 MEANINGS = {
@@ -33,7 +33,7 @@ MEANINGS = {
 
 
 def find_program(cluster: dict[str, Any]) -> str:
-    """The program to start ranks with: beside this Python, else on the PATH. Raises ConfigError if there is none."""
+    """The program that starts ranks: beside this Python, else on the PATH. Raises ConfigError if it is not found."""
     named = cluster["program"]
     if not isinstance(named, str):
         raise ConfigError(f"cluster.program={named}: must be the name of a program")
@@ -46,7 +46,7 @@ def find_program(cluster: dict[str, Any]) -> str:
 
 
 def require_startable(config: dict[str, Any]) -> None:
-    """Raises ConfigError if the ranks cannot be started here, as far as can be said before."""
+    """Raises ConfigError if it is clear beforehand that the ranks cannot be started here."""
     cluster, ranks = config["cluster"], config["workers"] + 1
     find_program(cluster)
     options = cluster["options"]
@@ -65,7 +65,7 @@ def require_startable(config: dict[str, Any]) -> None:
 
 
 def command(spec: JobSpec) -> list[str]:
-    """Starts the ranks of a job. The stub carries the settings to hosts that do not get our environment."""
+    """The command that starts the ranks of a job. The stub carries variables to hosts that lack our environment."""
     cluster = spec.config["cluster"]
     start = [find_program(cluster), "-n", str(spec.config["workers"] + 1), *map(str, cluster["options"])]
     values = environment()
@@ -76,13 +76,13 @@ def command(spec: JobSpec) -> list[str]:
 
 
 def warm_up(program: str) -> str:
-    """The address of the fork servers of this command. One starts here, in the background, if ranks may run here."""
-    here = program != "srun"  # whose ranks belong to a job step of their own
+    """The address of this command's fork servers. Starts one in the background if ranks may run on this host."""
+    here = program != "srun"  # srun's ranks belong to their own job step
     return forkserver.address(start=here)
 
 
 def explain(log: str) -> str | None:
-    """What a user can mend, in one line, if the log of a job that did not start tells."""
+    """One line on what the user can fix, if the log of a job that failed to start shows it."""
     for pattern, meaning in MEANINGS.items():
         if found := re.search(pattern, log, re.MULTILINE):
             return meaning.format(*found.groups())

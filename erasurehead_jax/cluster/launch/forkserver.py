@@ -1,11 +1,11 @@
-"""One import for all ranks of a host: `python -m erasurehead_jax.cluster.launch.forkserver ADDRESS`.
+"""Imports once for all ranks of a host: `python -m erasurehead_jax.cluster.launch.forkserver ADDRESS`.
 
-Imports JAX and this package, but starts neither a JAX backend nor MPI, and forks a rank for every stub that asks. It
-has a single thread, so that forking is safe. It is the parent of its ranks: it reports to their stubs how they end,
-kills a rank whose stub is gone (even a stopped one), and takes all with it when it dies.
+The server imports JAX and this package, but starts neither a JAX backend nor MPI, and forks a rank for every stub that
+connects. It has a single thread, so that forking is safe. As the parent of its ranks it reports their exit to their
+stubs and kills a rank whose stub is gone (even a stopped one); its ranks do not outlive it.
 
-The launcher starts it early, beside its own work, and it ends when the launcher's pipe closes (`--with-stdin`). On
-other hosts the first stub starts it, and it ends after its last rank.
+The launcher starts it early, in parallel with its own work, and it ends when the launcher's pipe closes
+(`--with-stdin`). On other hosts the first stub starts it, and it ends after its last rank.
 """
 
 import atexit
@@ -28,32 +28,37 @@ from erasurehead_jax.cluster.signals import end_with_parent
 
 MODULE = "erasurehead_jax.cluster.launch.forkserver"
 WITH_STDIN = "--with-stdin"
-# What JAX imports when it first starts and compiles, 15 ms a rank; where it changes its mind the ranks import more.
+# Modules that JAX imports on its first compilation, 15 ms per rank. If a new version imports others, ranks do so.
 IMPORTED_BY_JAX_LATER = (
     "jax.experimental.multihost_utils",
     "jaxlib.mlir.dialects.mhlo",
     "jaxlib.mlir.dialects.builtin",
 )
-READ_BY_IMPORTS = ("JAX", "XLA", "PYTHON", "LD_", "CUDA", *THREADS)  # variables: ranks get the others when forked
-UNUSED_S = 60.0  # a server without ranks that nobody holds open ends after so long
-
-
+READ_BY_IMPORTS = (
+    "JAX",
+    "XLA",
+    "PYTHON",
+    "LD_",
+    "CUDA",
+    *THREADS,
+)  # prefixes of variables that imports read; ranks set all others after the fork
+UNUSED_S = 60.0  # how long a server that no launcher holds open waits for its first rank
 UNNEEDED = ("backend=simulate", "hydra/launcher=", "cluster=slurm_srun", "-h", "--h", "-c", "--c", "--i", "-s", "--s")
 
 _started: list[tuple[subprocess.Popen, dict[str, str], str]] = []  # by this process: server, environment, address
 
 
 def start_early(arguments: list[str]) -> None:
-    """Starts a server beside the imports of this process, unless the command line says that no ranks will run here.
+    """Starts a server in parallel with this process's imports, unless the arguments show that no ranks will run here.
 
-    A wrong guess costs only time that another core has.
+    A wrong guess costs only time on another core.
     """
     if not any(argument.startswith(UNNEEDED) for argument in arguments):
         address(start=True)
 
 
 def address(start: bool) -> str:
-    """The address of the fork servers of this process; if `start`, one is starting or running on this host."""
+    """The address of this process's fork servers. With `start`, makes sure that one is started on this host."""
     now = {name: value for name, value in environment().items() if name.startswith(READ_BY_IMPORTS)}
     if _started and (_started[0][1] != now or _started[0][0].poll() is not None):
         stop()
@@ -66,7 +71,7 @@ def address(start: bool) -> str:
             env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # where it fails, ranks import by themselves, and show the error
+            stderr=subprocess.DEVNULL,  # if it fails, ranks import for themselves and show the error
             start_new_session=True,
         )
         _started.append((server, now, name))
@@ -74,7 +79,7 @@ def address(start: bool) -> str:
 
 
 def stop() -> None:
-    """Ends the server that this process has started, if there is one."""
+    """Ends the server that this process has started, if any."""
     while _started:
         server = _started.pop()[0]
         assert server.stdin is not None
@@ -86,12 +91,12 @@ atexit.register(stop)
 
 
 def main() -> None:
-    """Serves until nobody needs it any more."""
+    """Serves until the server is no longer needed."""
     address = sys.argv[1]
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             listener.bind("\0" + address)
-        except OSError:  # another was first
+        except OSError:  # another server has the address
             return
         listener.listen(1024)
         _import_everything()
@@ -99,8 +104,8 @@ def main() -> None:
 
 
 def _import_everything() -> None:
-    """What a rank will need. Importing starts neither JAX's backend nor MPI."""
-    gc.disable()  # it takes a fifth of the time of the imports, and finds nothing
+    """Imports everything that a rank needs. This starts neither a JAX backend nor MPI."""
+    gc.disable()  # it would take a fifth of the import time and free nothing
     import optax  # noqa: F401
     from setproctitle import setproctitle
 
@@ -114,9 +119,9 @@ def _import_everything() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
-    setproctitle(f"erasurehead-jax fork server: {sys.argv[1]}")  # before a rank has an environment of its own
+    setproctitle(f"erasurehead-jax fork server: {sys.argv[1]}")  # before a rank replaces its environment
     gc.collect()
-    gc.freeze()  # so that the collector of a rank does not copy the pages that all share
+    gc.freeze()  # keeps the collector of a rank from copying shared pages
     gc.enable()
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
@@ -124,7 +129,7 @@ def _import_everything() -> None:
 
 
 class Server:
-    """Forks ranks and looks after them."""
+    """Forks ranks and supervises them."""
 
     def __init__(self, listener: socket.socket, with_stdin: bool):
         self._listener = listener
@@ -144,8 +149,8 @@ class Server:
             signal.signal(number, signal.SIG_IGN)
 
     def serve(self) -> None:
-        """Until the launcher lets go of it, or after the last rank."""
-        patience_s = UNUSED_S  # with which a server that nobody holds open waits for its first rank
+        """Serves until the launcher closes its pipe or, without a launcher, until the last rank has ended."""
+        patience_s = UNUSED_S
         while self._held or self._ranks or patience_s:
             events = self._selector.select(None if self._held or self._ranks else patience_s)
             for key, _ in events:
@@ -202,10 +207,10 @@ class Server:
             os._exit(1)
 
     def _stub_gone(self, connection: socket.socket) -> None:
-        """The rank has nobody left who stands for it."""
+        """Kills the rank of a stub that is gone."""
         self._selector.unregister(connection)
-        for pid, its in self._ranks.items():
-            if its is connection:
+        for pid, other in self._ranks.items():
+            if other is connection:
                 os.kill(pid, signal.SIGKILL)
 
     def _reap(self, _: object) -> None:
