@@ -35,7 +35,7 @@ def scorer(objective: AbstractObjective, dataset: Dataset) -> Callable[[Float[Ar
 
 
 def why_no_metric(objective: AbstractObjective, dataset: Dataset) -> str | None:
-    """Return why the test metric of these data cannot be computed, in one line; None if it can.
+    """Returns why the test metric of these data cannot be computed, in one line; None if it can.
 
     Losses are not affected.
     """

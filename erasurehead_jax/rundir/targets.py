@@ -10,7 +10,7 @@ MORE_IS_BETTER = {"test_auc": True, "test_mse": False}
 
 
 def reached(metric: str, values: Any, target: float | int) -> Bool[np.ndarray, "*shape"]:
-    """Return whether each value of the test metric is at least as good as the target, to within SLACK.
+    """Returns whether each value of the test metric is at least as good as the target, to within SLACK.
 
     A value that is nan has not reached the target.
     """
@@ -21,7 +21,7 @@ def reached(metric: str, values: Any, target: float | int) -> Bool[np.ndarray, "
 def time_to(
     metric: str, values: Any, clock_s: Float[np.ndarray, "*runs rounds"], target: float | int
 ) -> Float[np.ndarray, "*runs"]:
-    """Return the seconds on the clock until the metric first reached the target, inf where it never did.
+    """Returns the seconds on the clock until the metric first reached the target, inf where it never did.
 
     The last axis of `values` and `clock_s` is the round; a round that was not evaluated is nan.
     """
