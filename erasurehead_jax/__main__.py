@@ -1,15 +1,15 @@
 """`python -m erasurehead_jax` lists the commands."""
 
 COMMANDS = {
-    "train": "train one run on MPI ranks or simulated, or with -m several; --help lists the settings",
+    "train": "train on MPI ranks or in the simulator; -m trains several runs; --help lists the settings",
     "whatif": "simulate a grid of schemes, loads and stopping rules; --help lists the settings",
     "report": "compare finished runs: a table and a figure",
-    "reproduce": "the paper's experiments, one after another",
+    "reproduce": "run the paper's experiments, one after another",
 }
 
 
 def main() -> None:
-    """Prints the list."""
+    """Prints the commands."""
     print("Gradient coding for distributed training. Commands:\n")
     for name, purpose in COMMANDS.items():
         print(f"  python -m erasurehead_jax.{name:10} {purpose}")

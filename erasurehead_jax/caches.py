@@ -1,4 +1,4 @@
-"""What is kept for the next run: raw and prepared data, and compiled functions. No run fails for want of a cache."""
+"""Caches of raw and prepared data and of compiled functions. A run never fails because a cache is unusable."""
 
 import contextlib
 import hashlib
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import platformdirs
 
-COMPILED_BYTES = 2**30  # more compiled functions than this are not kept from one command to the next
+COMPILED_BYTES = 2**30  # upper bound on the compiled functions kept between commands
 
 
 def cache_dirs() -> list[Path]:
-    """Where kept things may be, in order; new ones go to the last one.
+    """The folders that may hold cached files, in the order of search; new files go to the last one.
 
-    The user's cache (XDG_CACHE_HOME is respected), and if that cannot be written, a folder for temporary files.
+    The user's cache (XDG_CACHE_HOME is respected) and, if that is not writable, a temporary folder.
     """
     own = Path(platformdirs.user_cache_dir("erasurehead-jax"))
     reason = _why_not_writable(own)
@@ -25,16 +25,16 @@ def cache_dirs() -> list[Path]:
 
 
 def cache_dir() -> Path:
-    """Where new things are kept."""
+    """The folder for new cached files."""
     return cache_dirs()[-1]
 
 
 def keep_compiled() -> None:
-    """Turns JAX's cache on, unless the user has chosen a folder with JAX_COMPILATION_CACHE_DIR.
+    """Turns on JAX's compilation cache, in the user's cache unless JAX_COMPILATION_CACHE_DIR names a folder.
 
-    It is in the user's cache, by kind of processor: a shared home may serve several kinds.
+    Each kind of processor has its own subfolder: a shared home may serve several kinds.
     """
-    import jax  # late: preparing data needs none
+    import jax  # late: preparing data does not need it
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled" / _processor()))
@@ -43,11 +43,11 @@ def keep_compiled() -> None:
 
 
 def trim_compiled() -> None:
-    """Removes compiled functions that were not used for longest, down to COMPILED_BYTES: once a command, not by ranks.
+    """Removes the least recently used compiled functions until COMPILED_BYTES remain; once per command, not by ranks.
 
-    JAX's own bound would have all ranks wait for one lock at every function that they load.
+    With JAX's own limit all ranks would wait for one lock at every function that they load.
     """
-    with contextlib.suppress(OSError):  # another command may do the same
+    with contextlib.suppress(OSError):  # another command may be trimming too
         files = [(path, path.stat()) for path in (cache_dir() / "compiled").rglob("*") if path.is_file()]
         size = sum(stat.st_size for _, stat in files)
         for path, stat in sorted(files, key=lambda each: max(each[1].st_atime, each[1].st_mtime)):
@@ -58,18 +58,18 @@ def trim_compiled() -> None:
 
 
 def _processor() -> str:
-    """The same on every host, or container, with processors of one kind."""
+    """An identifier that is the same on every host or container with the same kind of processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = [platform.processor()]
     kinds = ("vendor_id", "model name", "flags", "Features", "CPU implementer", "CPU part")
-    told = sorted({line for line in lines if line.split("\t")[0].split(":")[0].strip() in kinds}) or lines
-    return f"{platform.machine()}-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
+    described = sorted({line for line in lines if line.split("\t")[0].split(":")[0].strip() in kinds}) or lines
+    return f"{platform.machine()}-{hashlib.sha256(repr(described).encode()).hexdigest()[:12]}"
 
 
 def _why_not_writable(folder: Path) -> str | None:
-    """Why nothing can be kept in a folder, which is made if it is not there; None if it can."""
+    """Why the folder, which is created if missing, is not writable; None if it is."""
     if not folder.is_absolute():
         return "HOME is not set"
     try:
@@ -82,7 +82,7 @@ def _why_not_writable(folder: Path) -> str | None:
 
 @lru_cache
 def _replacement(own: Path, reason: str) -> Path:
-    """A folder of this user's among the temporary files, the same for all processes; says so once a command."""
+    """A temporary folder of this user, the same for all processes. Warns once per process."""
     folder = Path(tempfile.gettempdir()) / f"erasurehead-jax-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -93,8 +93,8 @@ def _replacement(own: Path, reason: str) -> Path:
     if not trusted:
         folder = Path(tempfile.mkdtemp(prefix="erasurehead-jax-"))
     print(
-        f"warning: {own}: cannot be written ({reason}); data and compiled functions are kept in {folder} instead; "
-        "set XDG_CACHE_HOME to a folder that can be",
+        f"warning: {own}: cannot be written ({reason}); data and compiled functions are cached in {folder} instead; "
+        "set XDG_CACHE_HOME to a writable folder",
         file=sys.stderr,
     )
     return folder

@@ -1,4 +1,4 @@
-"""How a command can end otherwise than well, and with which exit status."""
+"""The exit statuses, the exceptions that lead to them, and the checks of single values."""
 
 import math
 from enum import IntEnum
@@ -11,7 +11,7 @@ class Status(IntEnum):
     OK = 0
     FAILED = 1  # a programming error, or the master was lost
     BAD_INPUT = 2
-    UNDECODABLE = 3  # so many workers are lost that the stopping rule can never hold again
+    UNDECODABLE = 3  # so many workers are lost that the stopping rule can no longer hold
     TERMINATED = 4  # on request: SIGTERM or SIGUSR1
     DIVERGED = 5
     STORAGE = 6  # the run directory cannot be written
@@ -38,13 +38,13 @@ class Diverged(Stopped):
 
 
 class StorageFailed(Stopped):
-    """The run directory cannot be written: the disk is full or read-only, or somebody removed the directory."""
+    """The run directory cannot be written: the disk is full or read-only, or the directory was removed."""
 
     status: ClassVar[Status] = Status.STORAGE
 
 
 class JobFailed(Exception):
-    """One job of several did not end well; its message has been printed."""
+    """A job of a multirun failed; its message has already been printed."""
 
     def __init__(self, status: int, reason: str = "see above"):
         super().__init__(status, reason)
@@ -55,14 +55,14 @@ class JobFailed(Exception):
 
 
 def shown(value: Any) -> str:
-    """A value as it is written in YAML and on the command line."""
+    """The value as written in YAML and on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
 
 
 def require_whole(field: str, value: Any, least: int) -> None:
-    """Raises ConfigError unless the value is a whole number, at least `least` and below 2^32."""
+    """Raises ConfigError unless the value is a whole number from `least` up to, but not including, 2^32."""
     if type(value) is not int or value < least:
         raise ConfigError(f"{field}={shown(value)}: must be a whole number, at least {least}")
     if value >= 2**32:
@@ -70,9 +70,9 @@ def require_whole(field: str, value: Any, least: int) -> None:
 
 
 def require_number(field: str, value: Any, above: float | None = None, at_most: float = math.inf) -> None:
-    """Raises ConfigError unless the value is a finite number, 0 or more (or more than `above`) and `at_most`.
+    """Raises ConfigError unless the value is finite, at least 0 (or greater than `above`) and at most `at_most`.
 
-    Arrays pass: the simulator maps over numbers that were checked when the grid was made.
+    Arrays pass: the simulator maps over numbers that were checked when the grid was built.
     """
     if hasattr(value, "dtype"):
         return

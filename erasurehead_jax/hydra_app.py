@@ -1,4 +1,4 @@
-"""Hydra at the edge: how a command line becomes a job, and an error one line and an exit status."""
+"""The interface to Hydra: turns a command line into a job, and an error into one line and an exit status."""
 
 import functools
 import logging
@@ -25,14 +25,14 @@ from erasurehead_jax.settings import help_text, require_keys
 _INSTALLED = Path(__file__).parent / "configs"
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
 
-FIRST_RANK_S = 5.0  # the other ranks of a command started by mpirun leave so much later, so that the line is printed
+FIRST_RANK_S = 5.0  # under mpirun the other ranks exit this much later, so that rank 0's message is printed
 
 OmegaConf.register_new_resolver("erasurehead_help", help_text)  # hydra.help.template
 
 
 def hydra_command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
-    """`hydra.main` for configs/NAME.yaml: unknown keys are refused, relative paths are made absolute, and an error is
-    printed in our words, once, before Hydra adds its own.
+    """`hydra.main` for configs/NAME.yaml that refuses unknown keys, makes relative paths absolute and prints an error
+    itself, once, instead of Hydra.
     """
 
     def decorate(job: Callable[[DictConfig], Any]) -> Callable[[], Any]:
@@ -55,8 +55,8 @@ def hydra_command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable
 
 
 def run_command(command: Callable[[], Any]) -> NoReturn:
-    """Runs a command line to its exit: 0, 2 with one line for what the user can mend, 130 after Ctrl-C, 3 or 5 when a
-    run cannot continue.
+    """Runs a command and exits with its status: 0, 2 with one line for what the user can fix, 130 after Ctrl-C, or the
+    status of a run that cannot continue.
 
     Any other exception is a programming error and keeps its traceback (status 1).
     """
@@ -77,9 +77,9 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
 
 
 def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, Any]:
-    """The run directory with .hydra/ in it, and what `check` makes of the config.
+    """Checks the config, then creates the run directory. Returns the directory and the result of `check`.
 
-    `check` raises ConfigError for what the user can mend.
+    `check` raises ConfigError for what the user can fix.
     """
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     require_empty(run_dir)
@@ -94,18 +94,18 @@ def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, 
 
 
 def started_in() -> Path:
-    """The folder that the user is in, even with hydra.job.chdir=true: relative paths count from there."""
+    """The user's working directory, even with hydra.job.chdir=true: relative paths start there."""
     return Path(HydraConfig.get().runtime.cwd)
 
 
 def in_multirun() -> bool:
-    """Is this one of several jobs?"""
+    """Whether this is one of several jobs."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def leave(status: int, reason: str = "see above") -> NoReturn:
-    """Ends the command, or the job if it is one of several: the others have their turn, and the first failure's status
-    is the command's.
+    """Ends the command or, in a multirun, this job only: the other jobs still run, and the command ends with the first
+    failure's status.
     """
     if in_multirun():
         raise JobFailed(status, reason)
@@ -113,7 +113,7 @@ def leave(status: int, reason: str = "see above") -> NoReturn:
 
 
 class _BestOfSweep(logging.Filter):
-    """What Optuna calls the best trial is no recommendation if none has reached the target: an infinite time."""
+    """Replaces Optuna's best trial if no trial reached the target: its value is then an infinite time."""
 
     _parameters = ""
 
@@ -123,13 +123,13 @@ class _BestOfSweep(logging.Filter):
             self._parameters = text
             return False
         if text.startswith("Best value: "):
-            never = "No trial reached the target: allow more rounds, or take a target that is easier to reach"
+            never = "No trial reached the target: allow more rounds, or choose an easier target"
             record.msg, record.args = never if text.endswith(" inf") else f"{self._parameters}\n{text}", ()
         return True
 
 
 def _require_one_process() -> None:
-    """Leaves, with one line from the first process, if mpirun or srun has started several of this command."""
+    """Exits, with one line from the first process, if mpirun or srun has started this command several times."""
     sizes = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}
     if "PMIX_RANK" in os.environ:  # srun: a job script or salloc has no PMIx
         sizes["SLURM_STEP_NUM_TASKS"] = "SLURM_PROCID"
@@ -138,7 +138,7 @@ def _require_one_process() -> None:
             if os.environ.get(rank, "0") == "0":
                 print(
                     f"error: mpirun or srun has started this command {count} times; "
-                    "run it once, without them: it starts its ranks itself",
+                    "run it directly: it starts its ranks itself",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -148,7 +148,7 @@ def _require_one_process() -> None:
 
 
 def _find_modules_here() -> None:
-    """A user's modules are found in the working directory, by installed commands as by `python -m`, and by ranks."""
+    """Makes modules in the working directory importable, here and on the ranks, as `python -m` does."""
     here = os.getcwd()
     if sys.flags.safe_path or os.pathsep in here:
         return
@@ -159,8 +159,8 @@ def _find_modules_here() -> None:
 
 
 def _make_paths_absolute(cfg: DictConfig, folder: Path) -> None:
-    """Settings of the data and delay groups that are named `path` or `..._path` count from `folder`, where the command
-    was started: ranks, and a resume, may be elsewhere.
+    """Makes settings of data and delay named `path` or `..._path` absolute, relative to `folder`: ranks, and a resumed
+    run, may have another working directory.
     """
     for group in ("data", "delay"):
         for parent, name in list(_paths(cfg[group])):
@@ -169,7 +169,7 @@ def _make_paths_absolute(cfg: DictConfig, folder: Path) -> None:
 
 
 def _paths(node: Any) -> Iterator[tuple[Any, Any]]:
-    """The group in which each path is, and its name there."""
+    """Each path setting, as its group and its name there."""
     if not OmegaConf.is_config(node) or node._is_none() or node._is_missing():
         return
     for name in list(node.keys()) if OmegaConf.is_dict(node) else range(len(node)):
@@ -178,14 +178,14 @@ def _paths(node: Any) -> Iterator[tuple[Any, Any]]:
             yield from _paths(inner)
         elif not re.fullmatch(r"(.*_)?path", str(name)) or OmegaConf.is_missing(node, name):
             continue
-        elif isinstance(node[name], str):  # which resolves what it refers to
+        elif isinstance(node[name], str):  # indexing resolves interpolations
             yield node, name
 
 
 def _save_config(cfg: DictConfig, run_dir: Path) -> None:
-    """What Hydra keeps in .hydra/; done here, and not by Hydra, which would do it too early.
+    """Writes .hydra/ itself, because Hydra would do so before the checks.
 
-    config.yaml comes last: where it is, the others are.
+    config.yaml is written last: if it exists, the other files do.
     """
     (run_dir / ".hydra").mkdir()
     OmegaConf.save(HydraConfig.get().overrides.task, run_dir / ".hydra" / "overrides.yaml")
@@ -194,7 +194,7 @@ def _save_config(cfg: DictConfig, run_dir: Path) -> None:
 
 
 def remove_if_empty(run_dir: Path) -> None:
-    """Removes the run directory, and the folders above it that were made for it, while they are empty."""
+    """Removes the run directory and the folders created above it, as far as they are empty."""
     here = started_in()
     folder = run_dir
     while folder == run_dir or here in folder.parents:

@@ -1,4 +1,4 @@
-"""From a resolved config to the objects of a run. Both backends, the launcher and every rank build them here."""
+"""Builds the objects of a run from its resolved config, for both backends, the launcher and every rank."""
 
 import json
 from collections.abc import Callable
@@ -22,15 +22,15 @@ from erasurehead_jax.settings import Settings, read_settings, require_callable
 
 
 class JobSpec(NamedTuple):
-    """What the launcher hands to a backend. It travels as JSON."""
+    """What the launcher passes to a backend, as JSON."""
 
     config: dict[str, Any]  # resolved
     choices: dict[str, str]  # config group -> chosen file
     run_dir: str
-    checkpoint: str | None  # to continue from
+    checkpoint: str | None  # to resume from
     launched_s: float  # since the epoch
     launcher: tuple[str, int]  # its host and process id
-    more: bool  # may another job follow?
+    more: bool  # whether another job may follow
 
     def to_json(self) -> str:
         """One line."""
@@ -43,7 +43,7 @@ class JobSpec(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is minimised: (1/N) * sum of row losses + l2 * ||x||^2."""
+    """The objective that is minimised: (1/N) * sum of row losses + l2 * ||x||^2."""
 
     objective: AbstractObjective
     dataset: Dataset
@@ -51,18 +51,18 @@ class Problem(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of parameters, gradients and messages."""
+        """The type of parameters, gradients and messages."""
         return np.dtype(np.float64 if jax.config.jax_enable_x64 else np.float32)  # pyright: ignore
 
     @property
     def parameters(self) -> int:
-        """d: how many parameters the objective has, which need not be the number of columns."""
+        """d, the number of parameters; it may differ from the number of columns."""
         key = jax.eval_shape(lambda: jax.random.key(0))
         start = jax.eval_shape(lambda key: self.objective.init(key, self.dataset), key)
         return start.shape[0]
 
     def start(self, seed: int) -> Float[np.ndarray, " d"]:
-        """The starting point, a function of the seed."""
+        """The starting point, a function of the seed alone."""
         init, _ = run_keys(seed)
         return np.asarray(self.objective.init(init, self.dataset), self.dtype)
 
@@ -76,12 +76,12 @@ class Job(NamedTuple):
     settings: Settings
 
     def delays(self) -> Callable[[int], Float[np.ndarray, " k"]]:
-        """Round -> seconds that each worker sleeps, the same in both backends."""
+        """A function from a round to the seconds that each worker sleeps; the same in both backends."""
         code, (_, key) = self.scheme.code, run_keys(self.settings.seed)
         draw = jax.jit(lambda t: self.delay.sample(key, t, code.workers, code.load / code.blocks))
 
         def delays_s(round_: int) -> Float[np.ndarray, " k"]:
-            with jax.enable_x64(True):  # as the simulator: a model may draw otherwise in float32
+            with jax.enable_x64(True):  # as in the simulator: in float32 a model may draw other values
                 return np.asarray(draw(round_))
 
         return delays_s
@@ -90,7 +90,7 @@ class Job(NamedTuple):
 def build(config: dict[str, Any], data_checked: bool = False) -> Job:
     """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule.
 
-    The values of the data set are not looked at again where somebody has `data_checked`: the launcher, for its ranks.
+    With `data_checked` the values of the data set are not checked again: the launcher has done so for its ranks.
     """
     settings = read_settings(config)
     jax.config.update("jax_enable_x64", settings.x64)
@@ -103,16 +103,17 @@ def build(config: dict[str, Any], data_checked: bool = False) -> Job:
 
 
 def build_data(config: dict[str, Any], data_checked: bool = False) -> tuple[AbstractObjective, Dataset]:
-    """The objective, and the data set with the targets that it needs. Raises ConfigError for a value that is not
-    allowed.
+    """The objective, and the data set with targets in the form that it needs.
+
+    Raises ConfigError for a value that is not allowed.
     """
     objective = instantiate("objective", config, AbstractObjective)
     dataset = _dataset(json.dumps(config["data"]), config["x64"], data_checked)
     made = objective.check(dataset)
-    return objective, dataset if made is None else made  # an objective that only checks may leave it as it is
+    return objective, dataset if made is None else made  # an objective may only check the data
 
 
-@lru_cache(maxsize=1)  # successive jobs mostly have the same
+@lru_cache(maxsize=1)  # successive jobs mostly share their data
 def _dataset(data: str, x64: bool, data_checked: bool) -> Dataset:
     del x64
     dataset = instantiate("data", {"data": json.loads(data)}, Dataset)
@@ -122,29 +123,29 @@ def _dataset(data: str, x64: bool, data_checked: bool) -> Dataset:
 
 
 def build_scheme(config: dict[str, Any]) -> Scheme:
-    """The scheme. Raises ConfigError if its code has not the workers and blocks of the config."""
+    """The scheme. Raises ConfigError if its code has other numbers of workers or blocks than the config."""
     scheme = instantiate("scheme", config, Scheme)
     for name in ("workers", "blocks"):
         found = getattr(scheme.code, name)
         if found != config[name]:
             raise ConfigError(
                 f"{name}={config[name]}: {type(scheme.code).__name__} has {found} {name}; set {name}={found}, "
-                f"or make the code from ${{{name}}}"
+                f"or define the code in terms of ${{{name}}}"
             )
     return scheme
 
 
 def build_delay(config: dict[str, Any]) -> AbstractDelay:
-    """The straggler model. Raises ConfigError if it cannot serve so many workers and rounds."""
+    """The straggler model. Raises ConfigError if it does not cover the config's workers and rounds."""
     delay = instantiate("delay", config, AbstractDelay)
     delay.check(config["workers"], config["rounds"])
     return delay
 
 
 def make_optimizer(config: dict[str, Any]) -> Partial:
-    """The optax transformation, still to be called, so that the simulator can map over its numbers.
+    """The optax transformation as a partial call, so that the simulator can map over its numbers.
 
-    Not part of a Job: workers need no optimizer, and optax is slow to import.
+    It is not part of a Job: workers need no optimizer, and optax is slow to import.
     """
     made = instantiate("optimizer", {"optimizer": (config["optimizer"] or {}) | {"_partial_": True}})
     optimizer = Partial(made.func, *made.args, **made.keywords)
@@ -158,9 +159,9 @@ def make_optimizer(config: dict[str, Any]) -> Partial:
 def instantiate(group: str, config: dict[str, Any], kind: type = object) -> Any:
     """The object of one config group.
 
-    Raises ConfigError for a `_target_` that cannot be imported, for settings that it does not take, for files that it
-    cannot read, where it raises ConfigError itself, and if it makes another kind of object. Any other error is a
-    programming error of the target's, and is raised as it is, with its traceback.
+    Raises ConfigError if the `_target_` cannot be imported, does not take the settings, cannot read a file, raises
+    ConfigError itself, or returns another kind of object. Any other error is a programming error in the target and
+    keeps its traceback.
     """
     settings = config[group]
     if not isinstance(settings, dict) or "_target_" not in settings:
@@ -176,5 +177,5 @@ def instantiate(group: str, config: dict[str, Any], kind: type = object) -> Any:
             raise cause from None
         raise ConfigError(f"{group}: cannot be built from its settings ({error})") from error
     if not isinstance(made, kind):
-        raise ConfigError(f"{group}._target_={settings['_target_']}: makes no {kind.__name__}")
+        raise ConfigError(f"{group}._target_={settings['_target_']}: must create an instance of {kind.__name__}")
     return made

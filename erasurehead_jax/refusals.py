@@ -1,4 +1,4 @@
-"""From an exception to what a user reads, one line or a traceback, and to the exit status."""
+"""Turns an exception into what the user sees, one line or a traceback, and into an exit status."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ USER_ERRORS = (ConfigError, HydraException, OmegaConfBaseException, yaml.MarkedY
 
 
 def override(name: str, value: Any) -> str:
-    """`name=value` as it can be pasted into a shell: quoted for Hydra's grammar and for the shell, where needed."""
+    """`name=value`, quoted where needed for Hydra's grammar and for the shell."""
     text = str(value)
     if not re.fullmatch(r"[A-Za-z0-9_./:\-]+", text):
         text = QuotedString(text, Quote.double).with_quotes()
@@ -27,7 +27,7 @@ def override(name: str, value: Any) -> str:
 
 
 def report_error(error: Exception) -> Status:
-    """Prints what went wrong, and returns the exit status."""
+    """Prints the error and returns the exit status."""
     if isinstance(error, Stopped):
         print(f"stopped: {error}", file=sys.stderr)
         return error.status
@@ -60,7 +60,7 @@ def one_line(error: BaseException) -> str:
         case ValueError() if _raised_by(error, "hydra"):
             text = f"{' '.join(sys.argv[1:])}: {error}"
         case ValueError() if _raised_by(error, "optuna"):
-            text = f"the sweep has no result ({error}); the reasons of its trials are above"
+            text = f"the sweep has no result ({error}); see the messages of its trials above"
     return " ".join(text.split())
 
 
@@ -70,11 +70,11 @@ def _unparsed(error: OverrideParseException) -> str:
     if not equals:
         return f"{given}: has no value; write {given}=VALUE"
     reason = str(error.__cause__ or error).splitlines()[0]
-    return f"{given}: does not fit Hydra's grammar ({reason}); quote the value: {override(name, value)}"
+    return f"{given}: is not valid in Hydra's grammar ({reason}); quote the value: {override(name, value)}"
 
 
 def _unknown(key: str, cause: BaseException | None) -> str:
-    """A key that the config does not have, with the nearest one that it has."""
+    """Names the unknown key and suggests the nearest known one."""
     prefix, _, name = key.rpartition(".")
     parent = getattr(cause, "parent_node", None)
     names = [str(each) for each in parent] if isinstance(parent, DictConfig) else []
@@ -84,14 +84,14 @@ def _unknown(key: str, cause: BaseException | None) -> str:
 
 
 def _raised_by(error: BaseException, package: str) -> bool:
-    """Some refusals by Hydra, of a command line, and by Optuna are plain ValueErrors."""
+    """Whether `package` raised this ValueError itself: Hydra and Optuna have no class of their own for some errors."""
     frames = list(traceback.walk_tb(error.__traceback__))
     made_in = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
     return isinstance(error, ValueError) and made_in.startswith(f"{package}.")
 
 
 def _made_no_run_dir(error: BaseException) -> bool:
-    """Could Hydra not make the run directory? It does so before the job begins."""
+    """Whether Hydra failed to create the run directory, which it does before the job begins."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     modules = [str(frame.f_globals.get("__name__")) for frame in frames]
     in_job = any(frame.f_code.co_name == "guarded" for frame in frames)

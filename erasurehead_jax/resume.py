@@ -1,4 +1,4 @@
-"""`train resume=DIR|auto`: everything that a run needs to continue from its newest usable checkpoint."""
+"""`train resume=DIR|auto`: loads what a run needs to continue from its newest usable checkpoint."""
 
 import json
 import os
@@ -26,18 +26,18 @@ AUTO = "auto"
 
 
 def run_dir_of(cfg: DictConfig) -> Path:
-    """The directory of the run: the one to continue, or Hydra's."""
+    """The directory of the run: the one to resume, or Hydra's."""
     named = cfg.resume is not None and cfg.resume != AUTO
     return started_in() / Path(str(cfg.resume)).expanduser() if named else Path(HydraConfig.get().runtime.output_dir)
 
 
 def begun(run_dir: Path) -> bool:
-    """Is there a run in this directory, however far it has come?"""
+    """Whether a run was started in this directory."""
     return (run_dir / ".hydra" / "config.yaml").exists()
 
 
 def is_done(cfg: DictConfig, run_dir: Path) -> bool:
-    """Has the run in this directory had all its rounds? Raises ConfigError if it has other settings."""
+    """Whether the run in this directory has completed all rounds. Raises ConfigError if its settings differ."""
     try:
         _require_same(_saved(run_dir)[0], cfg, run_dir)
         return json.loads((run_dir / SUMMARY).read_text())["rounds"] >= cfg.rounds
@@ -50,9 +50,9 @@ def is_done(cfg: DictConfig, run_dir: Path) -> bool:
 
 
 def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, dict[str, str], Path | None]:
-    """The run directory, config, job, chosen config files and checkpoint (None: start over) of the run to continue.
+    """The run directory, config, job, chosen config files and checkpoint (None: start over) of the run to resume.
 
-    Says which checkpoints cannot be used. What the user can mend is one line and status 2.
+    Warns of checkpoints that cannot be used. Raises ConfigError if the run cannot be resumed.
     """
     run_dir = run_dir_of(cfg)
     remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
@@ -60,23 +60,27 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
         os.chdir(run_dir)
     try:
         saved, choices = _saved(run_dir)
-        if cfg.resume == AUTO:  # the command line has all settings, and `is_done` has compared them
+        if cfg.resume == AUTO:  # the command line has all settings; `is_done` has compared them
             saved = cfg.copy()
         else:
             _override(saved, cfg, HydraConfig.get().overrides.task)
         saved.resume = None
         config, job = check(saved)
         if config["backend"] != "mpi":
-            raise ConfigError(f"resume={run_dir}: backend={config['backend']} keeps no checkpoints; run it again")
+            raise ConfigError(
+                f"resume={run_dir}: backend={config['backend']} writes no checkpoints; start the run again"
+            )
         template = start(make_optimizer(config)(), jnp.asarray(job.problem.start(job.settings.seed)))
         metric = job.problem.objective.metric
         path, snapshot, refused = newest(run_dir, config, template, metric, job.scheme.code.messages)
         if snapshot and snapshot.progress.rounds > config["rounds"]:
-            raise ConfigError(f"rounds={config['rounds']}: the run has had {snapshot.progress.rounds} rounds already")
+            raise ConfigError(
+                f"rounds={config['rounds']}: must be at least {snapshot.progress.rounds}, the rounds already completed"
+            )
     except KeyError as error:
         raise ConfigError(f"{run_dir / '.hydra' / 'config.yaml'}: has no setting {error}") from None
     for reason in refused:
-        sys.stderr.write(f"not used: {reason}\n")
+        sys.stderr.write(f"warning: checkpoint skipped: {reason}\n")
     with replacing(run_dir / ".hydra" / "config.yaml") as partial:
         OmegaConf.save(saved, partial, resolve=True)
     return run_dir, config, job, choices, path
@@ -90,22 +94,23 @@ def _saved(run_dir: Path) -> tuple[DictConfig, dict[str, str]]:
         choices = OmegaConf.load(run_dir / ".hydra" / "hydra.yaml").hydra.runtime.choices
         return saved, {str(group): str(choice) for group, choice in choices.items()}  # pyright: ignore
     except (OSError, ValueError, AttributeError, OmegaConfBaseException, YAMLError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"resume={run_dir}: not a run directory ({told})") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"resume={run_dir}: not a run directory ({reason})") from None
 
 
 def _require_same(saved: DictConfig, cfg: DictConfig, run_dir: Path) -> None:
-    """Raises ConfigError if the run in the directory was asked for with other settings."""
+    """Raises ConfigError if the run in the directory has other settings."""
     here, there = (cast(dict[str, Any], OmegaConf.to_container(each, resolve=True)) for each in (cfg, saved))
     if fingerprint(here) != fingerprint(there):
         differing = [name for name in here if name not in FREE and here[name] != there.get(name)]
         raise ConfigError(
-            f"resume=auto: {run_dir} holds a run with another {', '.join(differing)}; choose another hydra.run.dir"
+            f"resume=auto: {run_dir} holds a run with different settings ({', '.join(differing)}); "
+            "choose another hydra.run.dir"
         )
 
 
 def _override(saved: DictConfig, cfg: DictConfig, overrides: Any) -> None:
-    """Takes over what the command line says. Raises ConfigError for a setting that the iterates follow from."""
+    """Applies the overrides. Raises ConfigError for a setting on which the iterates depend."""
     for override in overrides:
         name = override.lstrip("+~").partition("=")[0]
         if name.partition(".")[0] not in FREE:

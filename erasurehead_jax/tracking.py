@@ -1,4 +1,4 @@
-"""Where a run is reported besides its directory. Called on rank 0, after the clock has stopped."""
+"""Reports finished runs outside their directory. Called on rank 0, after the clock has stopped."""
 
 import csv
 import fcntl
@@ -18,13 +18,13 @@ import numpy as np
 from erasurehead_jax.errors import require_number
 from erasurehead_jax.rundir.files import ARRIVALS, MODEL, history_columns, read_history, replacing, write_json
 
-WANDB_FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR")  # nothing outside the run directory
+WANDB_FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR")  # kept inside the run directory
 
 log = logging.getLogger(__name__)
 
 
 class Finished(NamedTuple):
-    """A run that is over: its directory is complete."""
+    """A finished run, whose directory is complete."""
 
     run_dir: Path
     config: dict[str, Any]
@@ -33,28 +33,28 @@ class Finished(NamedTuple):
 
     @property
     def sweep(self) -> str | None:
-        """The multirun that the run belongs to."""
+        """The multirun that the run belongs to, if any."""
         folder = self.run_dir.parent
         return "/".join(folder.parts[-2:]) if (folder / "multirun.yaml").exists() else None
 
     @property
     def tags(self) -> list[str]:
-        """What was chosen, in words."""
+        """The names of the chosen config files and policies."""
         groups = ("scheme", "data", "delay", "optimizer", "experiment")
         chosen = [self.choices[group] for group in groups if self.choices.get(group) not in (None, "None", "null")]
         return list(dict.fromkeys([*chosen, self.config["late"], self.config["backend"]]))
 
 
 class AbstractTracking(eqx.Module):
-    """A place that takes a finished run."""
+    """A destination for finished runs."""
 
     @abstractmethod
     def report(self, run: Finished) -> None:
-        """Sends what the place has room for; may raise."""
+        """Sends the results; may raise."""
 
 
 def report(tracking: AbstractTracking, run: Finished) -> None:
-    """Reports the run. A failure, of a dashboard or a disk, costs a warning and not the run."""
+    """Reports the run. A failure to do so is only a warning."""
     try:
         tracking.report(run)
     except Exception as error:
@@ -62,14 +62,14 @@ def report(tracking: AbstractTracking, run: Finished) -> None:
 
 
 class NoTracking(AbstractTracking):
-    """The run directory is enough."""
+    """No reports beyond the run directory."""
 
     def report(self, run: Finished) -> None:
         del run
 
 
 class Csv(AbstractTracking):
-    """A row for every run in one table, runs.csv beside the run directory; a resumed run replaces its row."""
+    """One table, runs.csv beside the run directories, with a row per run; a resumed run replaces its row."""
 
     file: str = "runs.csv"
 
@@ -77,10 +77,10 @@ class Csv(AbstractTracking):
         path = run.run_dir.parent / self.file
         numbers = {name: value for name, value in run.summary.items() if not isinstance(value, dict | list)}
         row = {"run": run.run_dir.name} | numbers | run.summary["final"]
-        # Read-only will do to lock it, and it may be another user's.
+        # Opened read-only, which suffices for a lock, because it may belong to another user.
         opened = os.open(path.parent / f".{self.file}.lock", os.O_RDONLY | os.O_CREAT, 0o666)
         with os.fdopen(opened) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a sweep may end together
+            fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a sweep may end at the same time
             rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
             rows = [*(other for other in rows if other["run"] != row["run"]), row]
             columns = dict.fromkeys(name for each in rows for name in each)
@@ -93,9 +93,9 @@ class Csv(AbstractTracking):
 class Wandb(AbstractTracking):
     """Weights & Biases; offline (in the run directory, for `wandb sync`) unless the user is logged in.
 
-    WANDB_MODE, WANDB_API_KEY and W&B's other variables mean what they always do. A resumed run goes on in the same W&B
-    run. Without the package `wandb`, which is an extra, a warning says how to get it. The network is waited for
-    `timeout_s` at most.
+    WANDB_MODE, WANDB_API_KEY and W&B's other variables have their usual meaning. A resumed run continues the same W&B
+    run. Without the optional package `wandb`, a warning says how to install it. Waits at most `timeout_s` for the
+    network.
     """
 
     project: str = "erasurehead-jax"
@@ -118,9 +118,9 @@ class Wandb(AbstractTracking):
             os.environ.update(dict.fromkeys(unset, str(folder)))
             self._log_all(run, folder / "reported.json")
         finally:
-            for path in _temporary_folders():  # W&B does so at the end of Python, which a rank does not wait for
+            for path in _temporary_folders():  # W&B does so at exit, but ranks skip exit handlers
                 shutil.rmtree(path, ignore_errors=True)
-            for name in unset:  # the next job of this process has a directory of its own
+            for name in unset:  # the next job of this process has its own directory
                 del os.environ[name]
 
     def _log_all(self, run: Finished, reported: Path) -> None:
@@ -128,7 +128,9 @@ class Wandb(AbstractTracking):
 
         for path in _temporary_folders():  # an earlier job of this process has removed them
             path.mkdir(mode=0o700, exist_ok=True)
-        before = json.loads(reported.read_text()) if reported.exists() else {"id": None, "rounds": 0}  # it was resumed
+        before = (
+            json.loads(reported.read_text()) if reported.exists() else {"id": None, "rounds": 0}
+        )  # exists if resumed
         settings = wandb.Settings(
             console="off",
             silent=True,
@@ -155,10 +157,10 @@ class Wandb(AbstractTracking):
 
 
 def _log(wandb: Any, session: Any, run: Finished, first: int) -> None:
-    """The rounds from `first` on, and everything that there is once."""
+    """Logs the rounds from `first` on and the results of the whole run."""
     axis, clock, *others = history_columns("")[:-3]
     session.define_metric(axis)
-    session.define_metric(clock, step_metric=axis, summary="none")  # the summary has the whole loop's
+    session.define_metric(clock, step_metric=axis, summary="none")  # the summary has the total
     for name in others:
         session.define_metric(name, step_metric=axis)
     for name in run.summary["final"]:
@@ -171,14 +173,14 @@ def _log(wandb: Any, session: Any, run: Finished, first: int) -> None:
 
 
 def _log_once(wandb: Any, session: Any, run: Finished) -> None:
-    """Tables, histogram, picture and files."""
+    """Logs tables, histogram, figure and files."""
     from erasurehead_jax.report.runs import load_runs  # late: pandas and matplotlib, off the clock
     from erasurehead_jax.report.workers import workers_figure
 
-    told = run.summary["telemetry"]
+    found = run.summary["telemetry"]
     with np.load(run.run_dir / ARRIVALS, allow_pickle=False) as file:
         arrival_s = file["arrival_s"][np.isfinite(file["arrival_s"])]
-    once = {f"{what}_table": _table(wandb, what, told[f"{what}s"]) for what in ("worker", "block")}
+    once = {f"{what}_table": _table(wandb, what, found[f"{what}s"]) for what in ("worker", "block")}
     if len(arrival_s):
         once["arrival_s"] = wandb.Histogram(arrival_s)
     for finished in load_runs([run.run_dir])[0]:
@@ -198,13 +200,13 @@ def _table(wandb: Any, what: str, columns: dict[str, Any]) -> Any:
 
 
 def _installed() -> bool:
-    """Can wandb be imported? A folder of that name in the working directory, which W&B itself makes, does not count."""
+    """Whether wandb is installed. The folder `wandb` that W&B creates in the working directory does not count."""
     spec = importlib.util.find_spec("wandb")
     return spec is not None and spec.origin is not None
 
 
 def _temporary_folders() -> list[Path]:
-    """Those that W&B has made when it was imported, and uses in every run of the process."""
+    """The folders that W&B creates on import and uses for every run of the process."""
     from wandb.sdk.artifacts.artifact import Artifact
     from wandb.sdk.data_types import _private
 

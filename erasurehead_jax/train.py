@@ -1,11 +1,11 @@
-"""Train: one run, or with -m several. `python -m erasurehead_jax.train scheme=erasurehead data=amazon ...`"""
+"""Trains one run or, with -m, several. `python -m erasurehead_jax.train scheme=erasurehead data=amazon ...`"""
 
 import sys
 
 from erasurehead_jax.cluster.launch import forkserver
 
 if __name__ == "__main__":
-    forkserver.start_early(sys.argv[1:])  # beside the imports below, which take as long as the server's
+    forkserver.start_early(sys.argv[1:])  # in parallel with the imports below, which take as long as the server's
 
 import contextlib
 import json
@@ -41,12 +41,12 @@ from erasurehead_jax.tracking import AbstractTracking
 
 @hydra_command("train")
 def train(cfg: DictConfig) -> float | None:
-    """One run: check everything, start the ranks or the simulation, show the progress, print the result.
+    """Checks the config, starts the ranks or the simulation, shows the progress and prints the result.
 
-    Returns what a sweeper minimizes: the time to the target (seconds; inf if not reached), None without a target.
+    Returns what a sweeper minimizes: the time to the target in seconds (inf if not reached), or None without a target.
     """
     if cfg.resume == AUTO and begun(here := run_dir_of(cfg)) and is_done(cfg, here):
-        Console().print(f"done already: {here}")
+        Console().print(f"already complete: {here}")
         return _time_to_target(here)
     if cfg.resume is None or (cfg.resume == AUTO and not begun(run_dir_of(cfg))):
         run_dir, (config, job) = checked(cfg, check)
@@ -72,7 +72,7 @@ def _run(
     starting = "compiling" if simulated else f"starting {config['workers']} workers"
     with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"], starting) as bar:
         if simulated:
-            from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and ranks are waiting
+            from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and the ranks would wait
 
             forkserver.stop()
             keep_compiled()
@@ -87,23 +87,23 @@ def _run(
 
 
 def _end(run_dir: Path, ending: Ending) -> NoReturn:
-    """Says why the run ended early and how it can be continued, and leaves with its status."""
+    """Prints why the run ended early and how to continue it, and exits with its status."""
     sys.stderr.write(f"{ending.message}{continue_hint(run_dir)}\n")
-    stops_all = ending.status in (Status.TERMINATED, Status.INTERRUPTED)  # the rest of a multirun is not wanted either
+    stops_all = ending.status in (Status.TERMINATED, Status.INTERRUPTED)  # the whole multirun was stopped
     if stops_all:
         sys.exit(ending.status)
     leave(ending.status, ending.message)
 
 
 def continue_hint(run_dir: Path) -> str:
-    """What follows a message about a run that ended early: how to continue it, if it has a checkpoint."""
+    """How to continue a run that ended early; empty without a checkpoint."""
     checkpoints = written(run_dir / CHECKPOINT)
     return f"; continue from {checkpoints[0].name} with {override('resume', run_dir)}" if checkpoints else ""
 
 
 @contextlib.contextmanager
 def _owned(run_dir: Path) -> Iterator[None]:
-    """Nobody else trains in the run directory meanwhile. Raises ConfigError if somebody does."""
+    """Locks the run directory. Raises ConfigError if another process holds the lock."""
     with owned(run_dir) if begun(run_dir) else contextlib.nullcontext():
         yield
 
@@ -116,17 +116,14 @@ def _time_to_target(run_dir: Path) -> float | None:
 
 
 def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
-    """The resolved config, and everything that the run will need: nothing starts on a bad setting.
-
-    Raises ConfigError.
-    """
+    """The resolved config and job. Raises ConfigError for a bad setting, before anything is started."""
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     if config["backend"] == "mpi":
-        jax.config.update("jax_platforms", "cpu")  # this process only checks; the ranks choose for themselves
+        jax.config.update("jax_platforms", "cpu")  # this process only checks; the ranks choose their own platform
     job = build(config)
     make_optimizer(config)
     instantiate("tracking", config, AbstractTracking)
-    _ = job.problem.parameters  # the objective can be initialised
+    _ = job.problem.parameters  # fails if the objective cannot be initialised
     if problem := why_no_metric(*job.problem[:2]):
         sys.stderr.write(f"warning: {problem}\n")
     if config["backend"] == "mpi":

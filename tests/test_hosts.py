@@ -108,7 +108,7 @@ def test_a_host_is_cut_off(hosts: tuple[str, ...], tmp_path: Path, scheme: str, 
         assert len(finished.history) == 150 and set(finished.history["exact"]) == {1}
         assert set(finished.history["last_host"][-50:]) == {"eh-1", "eh-2"}
     else:
-        assert "no more can come" in finished.err and list((run.run_dir / "checkpoint").glob("*.npz"))
+        assert "no more can arrive" in finished.err and list((run.run_dir / "checkpoint").glob("*.npz"))
 
 
 @pytest.mark.clusters
@@ -137,7 +137,7 @@ def test_what_is_wrong_with_the_hosts_is_one_line(hosts: tuple[str, ...], tmp_pa
 
     hostfile.write_text("".join(f"{NET}.{i} slots=3\n" for i in (1, 2, 3)))
     (tmp_path / "mounts-eh-1").write_text(f"mount -t tmpfs none {tmp_path}\n")
-    assert "rank 0 runs on eh-1, which does not have it" in refused()
+    assert "rank 0 runs on eh-1, where it does not exist" in refused()
 
 
 def test_versions_that_differ_are_named():

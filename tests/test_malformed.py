@@ -158,23 +158,35 @@ def without(name: str) -> Callable[[Path], None]:
 
 
 RUNS = {
-    "checkpoints torn": (edited("checkpoint/*.npz", lambda content: content[:-50]), "round-0000000008.npz: is torn"),
-    "checkpoints empty": (edited("checkpoint/*.npz", lambda _: b""), "round-0000000004.npz: is torn"),
-    "checkpoints of text": (edited("checkpoint/*.npz", lambda _: b"round 8"), "is torn or no checkpoint"),
-    "checkpoints pickled": (edited("checkpoint/*.npz", lambda _: pickle.dumps([8])), "is torn or no checkpoint"),
-    "pickle in checkpoints": (changed("state_0", lambda x: np.array([{}], object)), "is torn or no checkpoint"),
-    "another format": (changed("format", lambda _: np.array(99)), "is of format 99"),
-    "another run's": (changed("fingerprint", lambda _: np.array("f" * 64)), "belongs to a run with other settings"),
-    "another model's": (changed("state_0", lambda x: x[:-1]), "other sizes"),
-    "another precision": (changed("state_0", lambda x: x.astype(float)), "other sizes"),
+    "checkpoints torn": (edited("checkpoint/*.npz", lambda content: content[:-50]), "round-0000000008.npz: is damaged"),
+    "checkpoints empty": (edited("checkpoint/*.npz", lambda _: b""), "round-0000000004.npz: is damaged"),
+    "checkpoints of text": (edited("checkpoint/*.npz", lambda _: b"round 8"), "is damaged or not a checkpoint"),
+    "checkpoints pickled": (edited("checkpoint/*.npz", lambda _: pickle.dumps([8])), "is damaged or not a checkpoint"),
+    "pickle in checkpoints": (changed("state_0", lambda x: np.array([{}], object)), "is damaged or not a checkpoint"),
+    "another format": (changed("format", lambda _: np.array(99)), "has format 99"),
+    "another run's": (changed("fingerprint", lambda _: np.array("f" * 64)), "belongs to a run with different settings"),
+    "another model's": (changed("state_0", lambda x: x[:-1]), "shapes and types"),
+    "another precision": (changed("state_0", lambda x: x.astype(float)), "shapes and types"),
     "nan": (changed("state_0", lambda x: x * np.nan), "is not finite"),
     "no history": (without("history.csv"), "history.csv: cannot be read"),
-    "short history": (edited("history.csv", lambda text: b"\n".join(text.split(b"\n")[:3]) + b"\n"), "has not the"),
+    "short history": (
+        edited("history.csv", lambda text: b"\n".join(text.split(b"\n")[:3]) + b"\n"),
+        "does not contain the 8 rounds",
+    ),
     "history of bytes": (edited("history.csv", lambda _: bytes(range(256))), "history.csv"),
     "words in history": (edited("history.csv", lambda text: text.replace(b"\n2,", b"\ntwo,")), "history.csv"),
-    "history with gaps": (edited("history.csv", lambda text: text.replace(b"\n2,", b"\n3,")), "has not the"),
-    "other columns": (edited("history.csv", lambda text: text.replace(b"waited", b"wanted")), "has not the"),
-    "short arrivals": (edited("checkpoint/arrivals.bin", lambda data: data[:9]), "arrivals.bin: has fewer"),
+    "history with gaps": (
+        edited("history.csv", lambda text: text.replace(b"\n2,", b"\n3,")),
+        "does not contain the 8 rounds",
+    ),
+    "other columns": (
+        edited("history.csv", lambda text: text.replace(b"waited", b"wanted")),
+        "does not contain the 8 rounds",
+    ),
+    "short arrivals": (
+        edited("checkpoint/arrivals.bin", lambda data: data[:9]),
+        "arrivals.bin: has fewer rounds than the 8",
+    ),
     "no config": (without(".hydra/config.yaml"), "not a run directory"),
     "no .hydra": (without(".hydra"), "not a run directory"),
     "no choices": (without(".hydra/hydra.yaml"), "not a run directory"),
@@ -187,8 +199,11 @@ RUNS = {
         "no setting 'rounds'",
     ),
     "config lacks its cluster": (edited(".hydra/config.yaml", lambda t: t.replace(b"cluster:", b"c:")), "no setting"),
-    "simulated": (edited(".hydra/config.yaml", lambda t: t.replace(b"backend: mpi", b"backend: simulate")), "keeps no"),
-    "other settings": (edited(".hydra/config.yaml", lambda t: t.replace(b"seed: 0", b"seed: 1")), "other settings"),
+    "simulated": (
+        edited(".hydra/config.yaml", lambda t: t.replace(b"backend: mpi", b"backend: simulate")),
+        "writes no checkpoints",
+    ),
+    "other settings": (edited(".hydra/config.yaml", lambda t: t.replace(b"seed: 0", b"seed: 1")), "different settings"),
 }
 
 
@@ -213,7 +228,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.mpi
 def test_what_a_resumed_run_may_not_change(finished: Path, tmp_path: Path):
-    told = {"seed=1": "keeps its settings", "load=1": "keeps its settings", "rounds=3": "has had 8 rounds already"}
+    told = {
+        "seed=1": "keeps its settings",
+        "load=1": "keeps its settings",
+        "rounds=3": "must be at least 8, the rounds already completed",
+    }
     for i in range(len(told)):  # each its own, which has one owner
         shutil.copytree(finished, tmp_path / str(i))
     runs = train_many([(tmp_path, [f"resume={i}", override]) for i, override in enumerate(told)])
@@ -229,7 +248,7 @@ def test_the_checkpoint_before_a_torn_one_is_used(finished: Path, tmp_path: Path
     torn.write_bytes(torn.read_bytes()[:1000])
     run = train(tmp_path, f"resume={tmp_path / 'run'}")
     assert run.status == 0, run.err
-    assert run.err.count(f"not used: {torn}: is torn") == 1
+    assert run.err.count(f"warning: checkpoint skipped: {torn}: is damaged") == 1
     assert run.history["round"].tolist() == list(range(8)) and run.history.notna().all().all()
 
 
@@ -353,5 +372,5 @@ def test_vectors_keep_the_first(tmp_path: Path):
     again.append(np.full(3, 9.0))
     assert np.concatenate(list(again.batches(2)))[:, 0].tolist() == [0, 1, 9]
     again.close()
-    with pytest.raises(ConfigError, match="has fewer than the 4 rounds"):
+    with pytest.raises(ConfigError, match="has fewer rounds than the 4"):
         Vectors(tmp_path / "v", 3, np.dtype(float), keep=4)

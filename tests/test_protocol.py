@@ -203,7 +203,7 @@ def test_what_cannot_be_used_is_an_erasure():
         protocol.faulty(message, 0.2)
     decision = protocol.arrived([(5, 2), (-1, 3), (0, 1), (0, 4), (0, 5)], 0.3)
     assert protocol.faulty_answers.tolist() == [1, 2, 1, 1, 0, 0]
-    assert isinstance(decision, Fail) and decision.reason.endswith("(workers lost: none; faulty answers: 3)")
+    assert isinstance(decision, Fail) and decision.reason.endswith("(lost workers: none; faulty answers: 3)")
 
 
 def test_approximate_goes_on_with_what_is_left():
@@ -228,7 +228,7 @@ def test_a_decided_round_stays_decided():
 
 
 def test_unknown_policy():
-    with pytest.raises(ConfigError, match=r"cluster.on_loss=hope: must be one of stop, approximate"):
+    with pytest.raises(ConfigError, match=r"cluster.on_loss=hope: must be stop or approximate"):
         Protocol(Scheme(Uncoded(2, 2), Decodable(), ByCode()), "skip", "hope")
     with pytest.raises(ConfigError, match="late=queue: must be one of cancel, skip, wait"):
         Protocol(Scheme(Uncoded(2, 2), Decodable(), ByCode()), "queue")

@@ -167,7 +167,9 @@ def test_what_does_not_fit_slurm_is_one_line(slurm: dict[str, str], folder: Path
         assert len(lines) == 1
         return lines[0]
 
-    assert "workers=9: with the master 10 ranks, and the job has 5 tasks; ask for --ntasks=10" in told("workers=9")
+    assert "workers=9: needs 10 ranks with the master, but the job has 5 tasks; request --ntasks=10" in told(
+        "workers=9"
+    )
     assert "this SLURM has no PMIx" in told('cluster.options=["--mpi=pmix_v99"]', "hydra.run.dir=a")
     assert "mpi4py sees 1 ranks instead of 5" in told('cluster.options=["--mpi=none"]', "hydra.run.dir=b")
 
@@ -175,5 +177,5 @@ def test_what_does_not_fit_slurm_is_one_line(slurm: dict[str, str], folder: Path
 def test_what_srun_says_without_pmix():
     """On a Debian whose libpmix-dev is not installed."""
     said = "srun: error:  mpi/pmix_v4: init: (null) [0]: mpi_pmix.c:195: pmi/pmix: can not load PMIx library\n"
-    assert "take cluster=slurm_mpirun" in str(explain(said))
+    assert "use cluster=slurm_mpirun" in str(explain(said))
     assert explain("srun: error: node1: tasks 0-3: Exited with exit code 1\n") is None  # the ranks say why

@@ -80,8 +80,7 @@ def test_one_run_has_one_owner(tmp_path: Path):
         second = train(tmp_path, f"resume={run.run_dir}", "rounds=50000")
         assert second.status == 2
         (line,) = second.err.splitlines()
-        assert line.startswith(f"error: hydra.run.dir={run.run_dir}: process {run.process.pid} on ")
-        assert "is training in it" in line
+        assert line.startswith(f"error: hydra.run.dir={run.run_dir}: is in use by process {run.process.pid} on ")
         run.process.send_signal(signal.SIGKILL)
         run.process.wait()
     rounds = len(pd.read_csv(run.run_dir / "history.csv")) + 20

@@ -24,7 +24,7 @@ def test_auto_starts_goes_on_and_does_nothing(tmp_path: Path):
     rows = first.history.to_dict("records")
     before = history.stat().st_mtime_ns
     again = train(tmp_path, *SMALL, "resume=auto", "checkpoint.every=3")
-    assert again.status == 0 and "done already" in again.out and history.stat().st_mtime_ns == before
+    assert again.status == 0 and "already complete" in again.out and history.stat().st_mtime_ns == before
     further = train(tmp_path, *SMALL, "resume=auto", "rounds=10", "checkpoint.every=3")
     assert further.status == 0 and further.history["round"].tolist() == list(range(10))
     assert further.history.to_dict("records")[:8] == rows
@@ -37,7 +37,7 @@ def test_auto_refuses_another_run_and_a_damaged_one(tmp_path: Path):
     first = train(tmp_path, *SIMULATED, "resume=auto")
     assert first.status == 0, first.err
     other = train(tmp_path, *SIMULATED, "resume=auto", "seed=1", "optimizer.step_size=3")
-    assert other.status == 2 and "holds a run with another optimizer, seed;" in other.err
+    assert other.status == 2 and "holds a run with different settings (optimizer, seed);" in other.err
     assert len(other.err.splitlines()) == 1
     summary = first.run_dir / "summary.json"
     summary.write_text("{")

@@ -1,1 +1,1 @@
-"""The MPI backend. Only transport imports mpi4py."""
+"""The MPI backend. Only `transport` imports mpi4py."""

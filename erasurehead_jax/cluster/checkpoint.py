@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read with suspicion, never unpickled."""
+"""Checkpoints: written atomically, validated when read, and never unpickled."""
 
 import hashlib
 import json
@@ -14,15 +14,15 @@ from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.rundir.files import ARRIVED, CHECKPOINT, ITERATES, Progress, kept_rows, replacing
 from erasurehead_jax.update import State
 
-FORMAT = 1  # raise it when the arrays of a checkpoint change their meaning
+FORMAT = 1  # increase it when the arrays of a checkpoint change their meaning
 FREE = ("rounds", "cluster", "checkpoint", "tracking", "target", "resume")  # settings that a resumed run may change
 COUNTERS = ("late_answers", "faulty_answers", "suspected", "losses", "asked")
 
 
 class Snapshot(NamedTuple):
-    """Everything that the next round follows from, and what has been counted so far.
+    """The state that determines the next round, and the counters so far.
 
-    Delays and random starts are functions of the seed and the round, so the seed (in the config) is the delay stream.
+    Delays and random starts are functions of the seed and the round, so no random state needs to be saved.
     """
 
     progress: Progress
@@ -31,7 +31,7 @@ class Snapshot(NamedTuple):
 
 
 class Checkpoints:
-    """Writes a run's checkpoints into `run_dir`/checkpoint, in a thread: the clock does not wait for the disk."""
+    """Writes a run's checkpoints to `run_dir`/checkpoint, in a thread, so that the clock does not wait for the disk."""
 
     def __init__(self, run_dir: Path, config: dict[str, Any]):
         self.folder = run_dir / CHECKPOINT
@@ -42,16 +42,16 @@ class Checkpoints:
         self._writing: Future[None] | None = None
 
     def due(self, rounds: int) -> bool:
-        """Is one to be written after so many rounds?"""
+        """Whether a checkpoint is to be written after this many rounds."""
         return rounds % self._every == 0
 
     def save(self, snapshot: Snapshot, sync: Callable[[], None]) -> None:
-        """Begins to write; `sync` is called first, to have on the disk what the checkpoint counts on."""
+        """Starts writing; `sync` is called first, to flush the record that the checkpoint relies on."""
         self.wait()
         self._writing = self._writer.submit(self._write, snapshot, sync)
 
     def wait(self) -> None:
-        """Until the last checkpoint is on the disk. Raises OSError if it could not be written."""
+        """Waits until the last checkpoint is on disk. Raises OSError if it could not be written."""
         if self._writing:
             self._writing.result()
 
@@ -66,9 +66,9 @@ class Checkpoints:
 
 
 def fingerprint(config: dict[str, Any]) -> str:
-    """Of the settings that a run's iterates follow from."""
+    """A hash of the settings on which a run's iterates depend."""
     fixed = {name: value for name, value in config.items() if name not in FREE}
-    fixed["chunk_rows"] = config["cluster"]["chunk_rows"]  # decides the order in which rows are added up
+    fixed["chunk_rows"] = config["cluster"]["chunk_rows"]  # determines the order in which rows are summed
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
@@ -78,7 +78,7 @@ def written(folder: Path) -> list[Path]:
 
 
 def newest(run_dir: Path, config: dict[str, Any], template: State, metric: str, messages: int):
-    """The path and Snapshot of the newest usable checkpoint (None: there is none at all), and why newer ones are not.
+    """The path and Snapshot of the newest usable checkpoint (None if there is none), and why newer ones are unusable.
 
     Raises ConfigError if there are checkpoints but none can be used.
     """
@@ -92,23 +92,23 @@ def newest(run_dir: Path, config: dict[str, Any], template: State, metric: str, 
         else:
             return path, snapshot, refused
     if refused:
-        raise ConfigError(f"resume={run_dir}: no checkpoint can be used: {'; '.join(refused)}")
+        raise ConfigError(f"resume={run_dir}: no usable checkpoint: {'; '.join(refused)}")
     return None, None, refused
 
 
 def read(path: Path, expected: str, template: State) -> Snapshot:
-    """The checkpoint in this file. Raises ConfigError, naming the file, if it is torn, foreign or of other shapes."""
+    """Reads a checkpoint. Raises ConfigError, naming the file, if it is damaged or does not fit this run."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
         if (found := int(arrays["format"])) != FORMAT:
-            raise ConfigError(f"{path}: is of format {found}, this version reads {FORMAT}")
+            raise ConfigError(f"{path}: has format {found}; this version reads format {FORMAT}")
         if str(arrays["fingerprint"]) != expected:
-            raise ConfigError(f"{path}: belongs to a run with other settings")
+            raise ConfigError(f"{path}: belongs to a run with different settings")
         leaves, shape = jax.tree.flatten(template)
         kept = [arrays[f"state_{i}"] for i in range(len(leaves))]
         if any(k.shape != leaf.shape or k.dtype != leaf.dtype for k, leaf in zip(kept, leaves, strict=True)):
-            raise ConfigError(f"{path}: its model or optimizer has other sizes than this run's")
+            raise ConfigError(f"{path}: its model or optimizer does not have the shapes and types of this run's")
         if not all(np.isfinite(k).all() for k in kept):
             raise ConfigError(f"{path}: its model is not finite")
         state = jax.tree.unflatten(shape, [jax.numpy.asarray(k) for k in kept])
@@ -116,9 +116,9 @@ def read(path: Path, expected: str, template: State) -> Snapshot:
         return Snapshot(Progress(int(rounds), *seconds), state, {name: arrays[name] for name in COUNTERS})
     except ConfigError:
         raise
-    except Exception as error:  # a torn zip file can fail in any of numpy's and zipfile's ways
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path}: is torn or no checkpoint ({told})") from None
+    except Exception as error:  # damaged zip files raise many kinds of errors in numpy and zipfile
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{path}: is damaged or not a checkpoint ({reason})") from None
 
 
 def _name(rounds: int) -> str:
@@ -140,4 +140,4 @@ def _check_record(run_dir: Path, snapshot: Snapshot, config: dict[str, Any], met
     for name, size in ((ARRIVED, rounds * messages * 8), (ITERATES, waiting * x.size * x.dtype.itemsize)):
         path = run_dir / CHECKPOINT / name
         if size and (not path.exists() or path.stat().st_size < size):
-            raise ConfigError(f"{path}: has fewer than the {rounds} rounds of {_name(rounds)}")
+            raise ConfigError(f"{path}: has fewer rounds than the {rounds} of {_name(rounds)}")

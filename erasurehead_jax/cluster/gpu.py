@@ -1,18 +1,18 @@
-"""Which GPU a rank uses."""
+"""Assigns a GPU to a rank."""
 
 import os
 from pathlib import Path
 
 
 def local_rank() -> int:
-    """This rank's number on its host, as mpirun or srun say."""
+    """This rank's number on its host, as set by mpirun or srun."""
     return int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
 
 
 def take_gpu() -> None:
-    """One GPU a rank where there are some, in turn, and none of its memory in advance. To be called before JAX starts.
+    """Assigns the host's GPUs, if any, to its ranks in turn, without preallocation. Call it before JAX starts.
 
-    A rank that SLURM has given one of its own (--gpus-per-task=1) sees no other.
+    A rank to which SLURM has assigned a GPU (--gpus-per-task=1) sees no other.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,4 +1,4 @@
-"""Rank 0's part of a run: train on the clock; evaluation, summary and tracking are off it."""
+"""Rank 0's part of a run: training, on the clock; evaluation, summary and tracking, off the clock."""
 
 import contextlib
 import logging
@@ -25,8 +25,8 @@ from erasurehead_jax.rundir.versions import versions
 from erasurehead_jax.tracking import AbstractTracking, Finished, report
 from erasurehead_jax.update import iterate
 
-STOP_SIGNALS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # the launcher's, and a scheduler's
-GOODBYE_SHARE = 0.5  # of shutdown_s; the rest is for ending a worker that hangs
+STOP_SIGNALS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # from the launcher, and from a scheduler
+GOODBYE_SHARE = 0.5  # of shutdown_s; the rest is for killing workers that hang
 KEEPS_A_CHECKPOINT = (Status.OK, Status.TERMINATED, Status.UNDECODABLE)
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def lead(job: Job, spec: JobSpec, hosts: Sequence[str]) -> bool:
 
 @contextlib.contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """The signals that have asked the run to end after its round."""
+    """Collects the signals that request the end of the run after the current round."""
     requests: list[int] = []
     before = {number: signal.signal(number, lambda number, _: requests.append(number)) for number in STOP_SIGNALS}
     try:
@@ -60,7 +60,8 @@ def _lead(
     checkpoints = Checkpoints(run_dir, spec.config)
     recorder = _recorder(job, master, checkpoints, spec)
     send(Started())
-    log.info("%d workers ready after %.1f s, compiled", master.protocol.alive.sum(), time.time() - spec.launched_s)
+    ready_s = time.time() - spec.launched_s
+    log.info("%d workers ready after %.1f s, including compilation", master.protocol.alive.sum(), ready_s)
 
     backend = MpiBackend(job, master, checkpoints, hosts, stop_requested)
     ending, summary = live(spec, backend, recorder)
@@ -73,13 +74,13 @@ def _lead(
     send(Outcome(int(ending.status), ending.message, hanging, stay))
     if not hanging:
         return master.release_workers(stay)
-    log.warning("workers %s hang and are killed", hanging)
-    while True:  # nothing more can be done from inside: the launcher ends every rank
+    log.warning("workers %s hang and will be killed", hanging)
+    while True:  # the launcher kills every rank
         time.sleep(1)
 
 
 def _recorder(job: Job, master: Master, checkpoints: Checkpoints, spec: JobSpec) -> Recorder:
-    """The record of the run, and the master, as the checkpoint has them."""
+    """The record of the run; restores it and the master from the checkpoint, if any."""
     run_dir = Path(spec.run_dir)
     if spec.checkpoint is None:
         return Recorder(job, run_dir, np.asarray(iterate(master.state)), checkpoints.folder)
@@ -89,7 +90,7 @@ def _recorder(job: Job, master: Master, checkpoints: Checkpoints, spec: JobSpec)
 
 
 class MpiBackend(AbstractBackend):
-    """Rounds on real ranks. One is recorded while the workers compute the next, unless it is to be evaluated."""
+    """Rounds on MPI ranks. A round is recorded while the workers compute the next one, unless it is to be evaluated."""
 
     name = "mpi"
 
@@ -106,7 +107,7 @@ class MpiBackend(AbstractBackend):
         self._unwritten: list[RoundRecord] = []
 
     def train(self, recorder: Recorder) -> Ending:
-        """Until all rounds are done, somebody asks for the end, or no round can end any more; then the workers go."""
+        """Runs until all rounds are completed, a stop is requested or no round can end; then dismisses the workers."""
         try:
             ending = self._rounds(recorder)
             if ending.status in KEEPS_A_CHECKPOINT:
@@ -150,7 +151,7 @@ class MpiBackend(AbstractBackend):
             )
 
     def facts(self, recorder: Recorder) -> dict[str, Any]:
-        """What became of the answers and of the workers."""
+        """Counts of late, faulty and cancelled answers, and the lost workers."""
         protocol = self._master.protocol
         late, faulty = protocol.late_answers, protocol.faulty_answers
         return {

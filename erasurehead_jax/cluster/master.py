@@ -1,4 +1,4 @@
-"""The master's loop: hand out the model, collect until the protocol says enough, decode, step (Algorithm 1)."""
+"""The master's loop: send the model, collect answers until the protocol decides, decode, step (Algorithm 1)."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Master:
-    """Runs the rounds of a job on its workers, one after another, on a clock that can be paused."""
+    """Runs the rounds of a job on its workers, on a clock that can be paused."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class Master:
         self._delays(0)
         self._end = MasterEnd(code.owner, code.workers, len(x), problem.dtype)
         self._arrival_s = np.full(code.messages, np.nan)
-        self._faulty = 0  # answers in this round
-        self.asked = 0  # for answers, in all rounds
+        self._faulty = 0  # faulty answers in this round
+        self.asked = 0  # answers requested so far
         self.silence = SilenceWatch(hosts, cluster.heartbeat_s, cluster.lost_s, self._end.silence_s)
         self._origin_s = time.perf_counter()
         self._rehearse()
 
     def _rehearse(self) -> None:
-        """One answer from everybody to the starting point, thrown away: opens connections and touches memory."""
+        """Runs one round at the starting point and discards it, to open connections and touch memory."""
         code = self._scheme.code
         self._end.send_model(REHEARSAL, np.asarray(self.state.x), np.zeros(code.workers))
         awaited = np.ones(code.messages, bool)
@@ -67,14 +67,14 @@ class Master:
             self._end.release(message)
 
     def resume(self, snapshot: Snapshot) -> None:
-        """Continues a run from its checkpoint."""
+        """Restores the state and the counters of a checkpoint."""
         self.state, counters = snapshot.state, snapshot.counters
         self.asked, self.silence.suspected = int(counters["asked"]), counters["suspected"]
         losses = [(int(worker), int(round_)) for worker, round_ in counters["losses"]]
         self.protocol.restore(snapshot.progress.rounds, counters["late_answers"], counters["faulty_answers"], losses)
 
     def counters(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps beside the state."""
+        """The counters that a checkpoint keeps."""
         return {
             "late_answers": self.protocol.late_answers.copy(),
             "faulty_answers": self.protocol.faulty_answers.copy(),
@@ -84,25 +84,24 @@ class Master:
         }
 
     def start_clock(self, clock_s: float) -> None:
-        """The clock goes on from here."""
+        """Starts the clock at `clock_s`."""
         self._origin_s = time.perf_counter() - clock_s
 
     def pause(self, work: Callable[[], None]) -> None:
-        """Does `work` with the clock stopped."""
+        """Calls `work` with the clock stopped."""
         began_s = time.perf_counter()
         work()
         self._origin_s += time.perf_counter() - began_s
 
     def clock(self) -> float:
-        """Seconds of the training loop so far."""
+        """Seconds spent in the training loop so far."""
         return time.perf_counter() - self._origin_s
 
     def round(self, interrupted: Callable[[], bool], meanwhile: Callable[[], None]) -> RoundRecord | None:
-        """One round; None if it was interrupted before its step.
+        """Runs one round. Returns None if it was interrupted before its step.
 
-        Raises Stopped if it can never end, and Diverged rather than take a step to where nothing is finite.
-
-        `meanwhile` is done, on the clock, while the workers compute.
+        `meanwhile` is called, on the clock, while the workers compute. Raises Stopped if the round can never end, and
+        Diverged before a step to a model that is not finite.
         """
         began_s, received_bytes = self.clock(), self._end.received_bytes
         self._arrival_s[:], self._faulty = np.nan, 0
@@ -120,7 +119,7 @@ class Master:
         state, grad_norm = self._step(self.state, self._decode(a))
         grad_norm = float(grad_norm)  # waits for the step
         if not np.isfinite(grad_norm) or not np.isfinite(np.asarray(state.x).sum()):
-            raise Diverged(f"the gradient or the model of round {round_} is not finite: take smaller steps")
+            raise Diverged(f"the gradient or the model of round {round_} is not finite; use a smaller step size")
         self.state = state
         arrival_s = np.where(got, self._arrival_s, np.nan)
         collected_s = self.clock() - began_s
@@ -156,16 +155,16 @@ class Master:
         self._end.dismiss()
 
     def staying(self, until_s: float) -> list[int]:
-        """The live workers that have not said goodbye by this instant of time.perf_counter()."""
+        """The live workers that have not said goodbye by `until_s` (of time.perf_counter())."""
         return self._end.staying(until_s)
 
     @property
     def complete(self) -> bool:
-        """Are all workers alive?"""
+        """Whether all workers are alive."""
         return self._end.complete
 
     def release_workers(self, stay: bool) -> bool:
-        """After everybody's goodbye: keeps the workers for another job if `stay` and all live, else lets them end.
+        """After all goodbyes, keeps the workers for another job if `stay` and all are alive, else lets them end.
 
         Returns whether they stay.
         """
@@ -183,22 +182,24 @@ class Master:
             for answer in answers:
                 if answer.round == self.protocol.round:
                     self._arrival_s[answer.message] = now_s - began_s
-                else:  # too late to be used, or of no round at all
+                else:  # late, or of no round
                     self._end.release(answer.message)
             decision = self.protocol.arrived(answers, now_s)
             for event in events:
                 if isinstance(event, Faulty) and self.protocol.alive[self._scheme.code.owner[event.message]]:
-                    decision = self._erase(event.message, now_s, "it has the wrong length")
+                    decision = self._erase(event.message, now_s, "wrong length")
                 elif isinstance(event, Lost) and self.protocol.alive[event.worker]:
                     decision = self._lost(event.worker)
         return decision
 
     def _usable(self, answer: Answer, now_s: float) -> bool:
-        alive = self.protocol.alive[self._scheme.code.owner[answer.message]]  # else it was lost for its silence
+        alive = self.protocol.alive[
+            self._scheme.code.owner[answer.message]
+        ]  # else it was declared lost for its silence
         if alive and not 0 <= answer.round <= self.protocol.round:
-            self._erase(answer.message, now_s, f"it says that it is of round {answer.round}")
+            self._erase(answer.message, now_s, f"labelled with round {answer.round}")
         elif alive and answer.round == self.protocol.round and not np.isfinite(self._end.vector(answer.message).sum()):
-            self._erase(answer.message, now_s, "it has nan or inf in it")
+            self._erase(answer.message, now_s, "contains nan or inf")
         elif alive:
             return True
         self._end.release(answer.message)
@@ -207,25 +208,25 @@ class Master:
     def _erase(self, message: int, now_s: float, reason: str) -> Decision:
         worker = int(self._scheme.code.owner[message])
         if not self.protocol.faulty_answers[worker]:
-            log.warning("worker %d: an answer in round %d is faulty: %s", worker, self.protocol.round, reason)
+            log.warning("faulty answer from worker %d in round %d: %s", worker, self.protocol.round, reason)
         self._faulty += 1
         return self.protocol.faulty(message, now_s)
 
     def _lost(self, worker: int) -> Decision:
-        log.warning("worker %d on %s is lost, in round %d", worker, self._hosts[worker], max(self.protocol.round, 0))
+        log.warning("worker %d on %s is lost in round %d", worker, self._hosts[worker], max(self.protocol.round, 0))
         return self.protocol.lost(worker, self.clock())
 
     def _failure(self, decision: Fail) -> Stopped:
         heard = np.isfinite(self._arrival_s).any()
         if self._faulty and not heard:
-            return Diverged(f"no answer in round {self.protocol.round} is finite: take smaller steps")
+            return Diverged(f"no answer in round {self.protocol.round} is finite; use a smaller step size")
         return Stopped(decision.reason)
 
     def _awaited(self) -> Bool[np.ndarray, " k"]:
         return self.protocol.alive & ~self._scheme.code.heard(~np.isnan(self._arrival_s))
 
     def _decode(self, a: Float[np.ndarray, " M"]) -> Float[np.ndarray, " d"]:
-        """The decoded sum of gradients, added up in the order of the messages whatever their order of arrival."""
+        """The decoded sum of gradients, summed in the order of the messages, independently of the order of arrival."""
         self._decoded[:] = 0
         for message in np.flatnonzero(a).tolist():
             touched = self._end.coordinates[self._scheme.code.owner[message]]

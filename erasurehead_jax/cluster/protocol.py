@@ -1,8 +1,8 @@
-"""Who is waited for, and until when: events in, decisions out, no I/O. The only place that decides.
+"""Decides which workers the master waits for, and until when: events in, decisions out, no I/O.
 
     begin -> event* -> Update(got) -> updated -> event* -> Proceed -> begin ...     event: arrived, faulty, lost or tick
 
-Every event carries the clock (seconds, any origin) and returns what the master does next.
+Every event carries the time on the clock (seconds, any origin) and returns what the master is to do next.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,13 +19,13 @@ LATE = (Late.CANCEL, Late.SKIP, Late.WAIT)
 
 
 class Wait(NamedTuple):
-    """Nothing to do before an arrival or, if finite, this instant of the clock."""
+    """Wait for an arrival or, if finite, until this instant of the clock."""
 
     until_s: float
 
 
 class Update(NamedTuple):
-    """Enough: decode these messages and step."""
+    """The stopping rule holds: decode these messages and take the step."""
 
     got: Got
 
@@ -35,7 +35,7 @@ class Proceed(NamedTuple):
 
 
 class Fail(NamedTuple):
-    """The stopping rule can never hold again."""
+    """The stopping rule can no longer hold."""
 
     reason: str
 
@@ -44,14 +44,14 @@ Decision = Wait | Update | Proceed | Fail
 
 
 class Event(NamedTuple):
-    """What the protocol was told: the method's name, its arguments before the time, and the time."""
+    """An event of the protocol: the method's name, its arguments before the time, and the time."""
 
     name: str
     content: list[Any]
     t: float
 
 
-Journal = Callable[[Event, Decision], None]  # hears of every event that was decided on, and of the decision
+Journal = Callable[[Event, Decision], None]  # called with every event and the decision on it
 
 
 class Protocol:
@@ -59,8 +59,8 @@ class Protocol:
 
     `late` is what the next round waits for: with `cancel` and `skip` nothing (they differ on the worker only), with
     `wait` every answer to this round, as the published code does. `on_loss` is what happens when lost workers or faulty
-    answers leave a round whose rule can no longer hold: `stop`, or `approximate`, which ends the round with what it has
-    once nothing more can come. Raises ConfigError for other policies.
+    answers prevent the stopping rule from ever holding: `stop`, or `approximate`, which ends the round with the
+    messages that have arrived once no more can. Raises ConfigError for other policies.
     """
 
     def __init__(self, scheme: Scheme, late: str, on_loss: str = OnLoss.STOP, journal: Journal | None = None):
@@ -71,7 +71,7 @@ class Protocol:
         self.round = -1
         self.alive = np.ones(scheme.code.workers, bool)
         self.losses: list[tuple[int, int]] = []  # (worker, round)
-        self.late_answers = np.zeros(scheme.code.workers, int)  # to a round that had ended, never used
+        self.late_answers = np.zeros(scheme.code.workers, int)  # to a round that had ended; never used
         self.faulty_answers = np.zeros(scheme.code.workers, int)
         self._on_loss, self._journal = on_loss, journal
         self._answered = np.zeros(scheme.code.messages, bool)
@@ -87,9 +87,9 @@ class Protocol:
         faulty_answers: Int[np.ndarray, " k"],
         losses: list[tuple[int, int]],
     ) -> None:
-        """Continues after so many rounds of an earlier session, with what it counted.
+        """Continues after `rounds` rounds of an earlier session, with its counters.
 
-        Workers that are lost in this session already count as lost in the next round.
+        Workers that this session has already lost count as lost in the next round.
         """
         self.round = rounds - 1
         self.late_answers, self.faulty_answers = late_answers, faulty_answers
@@ -99,7 +99,7 @@ class Protocol:
             self._journal(Event("restored", counted, 0.0), Proceed())
 
     def begin(self, t: float) -> Decision:
-        """A new model has just been handed out."""
+        """A new model has been sent to the workers."""
         self.round += 1
         self._began_s = t
         self._answered[:] = self._erased[:] = False
@@ -107,7 +107,7 @@ class Protocol:
         return self._decide("begin", [], t)
 
     def arrived(self, answers: Iterable[tuple[int, int]], t: float) -> Decision:
-        """These (round, message) pairs came in at one instant; they count together, whatever their order."""
+        """These (round, message) pairs have arrived at the same instant; their order does not matter."""
         answers = [(int(round_), int(message)) for round_, message in answers]
         for round_, message in answers:
             if not 0 <= round_ <= self.round:
@@ -121,12 +121,12 @@ class Protocol:
         return self._decide("arrived", [answers], t)
 
     def faulty(self, message: int, t: float) -> Decision:
-        """What came as this message cannot be used: an erasure in this round, unless a good one came before."""
+        """An unusable answer: an erasure of this message in this round, unless a good one has arrived before."""
         self._erase(message)
         return self._decide("faulty", [message], t)
 
     def lost(self, worker: int, t: float) -> Decision:
-        """This worker will never answer again. What it has answered in this round counts."""
+        """This worker will not answer any more. Its answers in this round so far still count."""
         if self.alive[worker]:
             self.losses.append((worker, max(self.round, 0)))
         self.alive[worker] = False
@@ -140,9 +140,9 @@ class Protocol:
         self.late_answers[self.scheme.code.owner[message]] += 1
 
     def tick(self, t: float) -> Decision:
-        """Time has passed."""
+        """Time has passed without any other event."""
         if isinstance(self._last, Wait) and t < self._last.until_s:
-            return self._last  # nothing can have changed, and some rules are not cheap to ask
+            return self._last  # nothing has changed, and some rules are expensive to evaluate
         return self._decide("tick", [], t)
 
     def updated(self, t: float) -> Decision:
@@ -160,11 +160,11 @@ class Protocol:
         awaited = self.alive[self.scheme.code.owner] & ~self._answered & ~self._erased
         if not self._collecting:
             return Wait(np.inf) if self.late == Late.WAIT and awaited.any() else Proceed()
-        if isinstance(self._last, Update):  # decided; what comes before the step is late
+        if isinstance(self._last, Update):  # already decided; answers that arrive before the step are late
             return self._last
         instants_s = [float(s) for s in self.scheme.stop.instants_s]
         later = [self._began_s + s for s in instants_s if self._began_s + s > t]
-        # An instant whose time on the clock has come has passed, however `t - began_s` is rounded.
+        # An instant that the clock has reached counts as passed, however `t - began_s` is rounded.
         elapsed_s = max([t - self._began_s, *(s for s in instants_s if self._began_s + s <= t)])
         if self.scheme.enough(self._answered, elapsed_s):
             return Update(self._answered.copy())
@@ -177,6 +177,6 @@ class Protocol:
     def _reason(self) -> str:
         heard, lost, faulty = int(self._answered.sum()), np.flatnonzero(~self.alive).tolist(), int(self._erased.sum())
         return (
-            f"round {self.round}: {heard} of {len(self._answered)} messages arrived and no more can come "
-            f"(workers lost: {', '.join(map(str, lost)) or 'none'}; faulty answers: {faulty})"
+            f"round {self.round} cannot be completed: {heard} of {len(self._answered)} messages arrived, "
+            f"no more can arrive (lost workers: {', '.join(map(str, lost)) or 'none'}; faulty answers: {faulty})"
         )

@@ -1,6 +1,6 @@
 """A rank: `python -m erasurehead_jax.cluster.rank SPEC`, or forked by the fork server. Rank 0 leads, the others work.
 
-More jobs may follow, each a next.json in the run directory of the one before; they find JAX and the data ready.
+More jobs may follow, each in a next.json in the run directory of the previous one; they reuse JAX and the data.
 """
 
 import gc
@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 
 def main(job: str) -> NoReturn:
-    """Runs this rank's part of every job, of which this is the first: a JobSpec as JSON.
+    """Runs this rank's part of this job, a JobSpec as JSON, and of all jobs that follow.
 
-    An error ends the rank, which does not finalize: the others notice that it is gone, and the launcher ends them.
+    An error ends the rank without MPI_Finalize: the other ranks notice the loss, and the launcher ends them.
     """
     for number in (signal.SIGINT, signal.SIGUSR1, INTERRUPT):
         signal.signal(number, signal.SIG_IGN)
@@ -54,16 +54,16 @@ def main(job: str) -> NoReturn:
         os._exit(Status.OK)
     except BaseException as error:
         master_lost = isinstance(error, transport.Broken) and transport.rank() > 0
-        _report(error, "rank 0, the master, is lost" if master_lost else None)
+        _report(error, "the master (rank 0) is lost" if master_lost else None)
         os._exit(Status.FAILED)
 
 
 def _connect(spec: JobSpec) -> list[str]:
-    """What is done once: JAX starts, and rank 0 hears where the workers are. Raises ConfigError if they do not fit."""
+    """Starts JAX and, on rank 0, collects the workers' hosts. Raises ConfigError if the ranks do not match the job."""
     if transport.size() != (expected := spec.config["workers"] + 1):
         raise ConfigError(
             f"cluster.program={spec.config['cluster']['program']}: mpi4py sees {transport.size()} ranks instead of "
-            f"{expected}; start them with the mpirun of its MPI, or with srun --mpi=pmix"
+            f"{expected}; use the mpirun of the MPI that mpi4py uses, or srun --mpi=pmix"
         )
     _start_jax(transport.rank())
     introductions = transport.introduce(introduction())
@@ -72,8 +72,8 @@ def _connect(spec: JobSpec) -> list[str]:
     require_alike(introductions)
     if not Path(spec.run_dir).is_dir():
         raise ConfigError(
-            f"hydra.run.dir={spec.run_dir}: rank 0 runs on {platform.node()}, which does not have it; put it on a "
-            "disk that all hosts share, or let rank 0 run here (the first line of cluster.hosts)"
+            f"hydra.run.dir={spec.run_dir}: rank 0 runs on {platform.node()}, where it does not exist; put it on a "
+            "disk that all hosts share, or run rank 0 on this host (the first line of cluster.hosts)"
         )
     log.info(CONNECTED)
     send(Connected())
@@ -81,20 +81,20 @@ def _connect(spec: JobSpec) -> list[str]:
 
 
 def _run(spec: JobSpec, hosts: list[str]) -> bool:
-    """One job; returns whether another may follow. `hosts` are the workers', on rank 0."""
+    """Runs one job. Returns whether another may follow. `hosts` are the workers', on rank 0."""
     _set_title(spec)
     job = build(spec.config, data_checked=True)
     gc.collect()
-    gc.freeze()  # what a job has built stays until its end; the collector need not walk through it
+    gc.freeze()  # the job's objects live until its end, so the collector can skip them
     if transport.rank() == 0:
         return lead(job, spec, hosts)
     return work(job, transport.rank() - 1)
 
 
 def _next_job(run_dir: Path) -> str:
-    """What the launcher leaves in the run directory of the last job; empty if there are no more.
+    """The next job, which the launcher writes to the last job's run directory; empty if there are no more.
 
-    Rank 0 has still to hand it out to the workers, unless it is empty.
+    Rank 0 still has to hand it out to the workers, unless it is empty.
     """
     if transport.rank() > 0:
         return transport.take_job()
@@ -109,13 +109,13 @@ def _next_job(run_dir: Path) -> str:
 
 
 def _set_title(spec: JobSpec) -> None:
-    """What `ps` and `top` show: which rank of which run this process is."""
+    """Shows in `ps` and `top` which rank of which run this process is."""
     rank = os.environ.get("PMIX_RANK", "?")
     setproctitle(f"erasurehead-jax rank {rank} of {spec.config['workers'] + 1}: {spec.run_dir}")
 
 
 def _start_jax(rank: int) -> None:
-    """JAX sizes its thread pools by the cores it may use when it starts; with many ranks a machine, one will do."""
+    """Starts JAX with a single core: it sizes its thread pools by the cores available, and there are many ranks."""
     pinned = hasattr(os, "sched_setaffinity")
     cores = sorted(os.sched_getaffinity(0)) if pinned else []
     if pinned:
@@ -123,14 +123,16 @@ def _start_jax(rank: int) -> None:
     if os.environ.get("JAX_PLATFORMS") != "cpu":
         take_gpu()
     keep_compiled()
-    jax.config.update("jax_cpu_enable_async_dispatch", False)  # small steps: a hand-over to a thread costs more
+    jax.config.update(
+        "jax_cpu_enable_async_dispatch", False
+    )  # for small steps, dispatching to a thread costs more than it saves
     jax.devices()
     if pinned:
         os.sched_setaffinity(0, cores)
 
 
 def _report(error: BaseException, instead: str | None) -> None:
-    """To the launcher, which shows the first error of all ranks, and with the traceback to the log."""
+    """Reports an error to the launcher, which shows the first one of all ranks; the log gets the traceback."""
     if instead:
         send(Failed(instead))
     elif isinstance(error, ConfigError):

@@ -1,4 +1,4 @@
-"""A debug mode: what the protocol was told in a run is recorded, and played back without a process.
+"""A debug mode: records the protocol's events in a run, and replays them without any other process.
 
 python -m erasurehead_jax.train cluster.record_events=true ...
 python -m erasurehead_jax.cluster.replay DIR [--round N]
@@ -23,7 +23,7 @@ from erasurehead_jax.scheme import Scheme
 
 
 class Replayed(NamedTuple):
-    """An event, the decision when it was recorded and the one now, in words."""
+    """An event, with the recorded and the replayed decision in words."""
 
     round: int
     event: Event
@@ -32,7 +32,7 @@ class Replayed(NamedTuple):
 
 
 def journal(file: IO[str]) -> Journal:
-    """Writes every event and decision as a line of JSON."""
+    """A journal that writes every event and decision as a line of JSON."""
 
     def write(event: Event, decision: Decision) -> None:
         file.write(json.dumps([*event, describe(decision)]) + "\n")
@@ -53,7 +53,7 @@ def describe(decision: Decision) -> str:
 
 
 def replay(run_dir: Path) -> Iterator[Replayed]:
-    """Plays the events of a run back. Raises ConfigError if the run has recorded none."""
+    """Replays the events of a run. Raises ConfigError if none were recorded."""
     try:
         config = yaml.safe_load((run_dir / ".hydra" / "config.yaml").read_text())
         lines = (run_dir / EVENTS).read_text().splitlines()
@@ -86,7 +86,7 @@ def main() -> None:
             differing += differs
             if arguments.round in (None, round_):
                 happened = " ".join([event.name, *map(str, event.content)])
-                print(f"round {round_}  {event.t:12.6f} s  {happened}: {now}" + f"  (was: {recorded})" * differs)
+                print(f"round {round_}  {event.t:12.6f} s  {happened}: {now}" + f"  (recorded: {recorded})" * differs)
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(Status.BAD_INPUT)

@@ -1,7 +1,7 @@
-"""How ranks and launcher communicate beside training: one signal, and messages on the ranks' standard output.
+"""Communication between ranks and launcher: one signal, and messages on the ranks' standard output.
 
-Standard output reaches the launcher through mpirun or srun, from every host, and does not need the disk that may have
-just failed. Everything else that is printed goes to the log.
+Standard output reaches the launcher through mpirun or srun, from every host, and does not depend on the disk, which may
+have failed. Everything else that is printed goes to the log.
 """
 
 import ctypes
@@ -14,16 +14,16 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-INTERRUPT = signal.SIGUSR2  # "end after this round": what the launcher makes of Ctrl-C; mpirun passes it to every rank
-CONNECTED = "all ranks are connected"  # in the log: ranks were started for this job
+INTERRUPT = signal.SIGUSR2  # "stop after this round": sent by the launcher on Ctrl-C; mpirun forwards it to every rank
+CONNECTED = "all ranks are connected"  # in the log of a job for which ranks were started
 MARK = "\x1eerasurehead-jax "
 PR_SET_PDEATHSIG = 1  # of prctl(2)
-LONGEST = 3000  # characters of a text: a line below 4096 bytes travels in one piece
+LONGEST = 3000  # characters of a text: a line below 4096 bytes is written atomically
 
 
 @dataclass(frozen=True)
 class Connected:
-    """All ranks have found each other: from here on one may die."""
+    """All ranks are connected: from now on a rank may be lost."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,24 @@ class Started:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The job is over, and its run directory complete."""
+    """The job has ended, and its run directory is complete."""
 
     status: int
-    message: str  # empty if all is well
-    hanging: list[int]  # workers that will never end by themselves
-    stay: bool  # the ranks wait for another job
+    message: str  # empty on success
+    hanging: list[int]  # workers that do not end by themselves
+    stay: bool  # whether the ranks wait for another job
 
 
 @dataclass(frozen=True)
 class Refused:
-    """The job cannot run, for a reason that a user can mend."""
+    """The job cannot run, for a reason that the user can fix."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A rank ends with an error."""
+    """A rank has failed with an error."""
 
     text: str
 
@@ -60,25 +60,25 @@ KINDS = {kind.__name__: kind for kind in (Connected, Started, Outcome, Refused, 
 
 
 def send(message: Message) -> None:
-    """From a rank to the launcher, in a single write."""
+    """Sends a message from a rank to the launcher, in a single write."""
     content = {name: _short(value) for name, value in asdict(message).items()}
     line = f"\n{MARK}{type(message).__name__} {json.dumps(content)}\n"
     os.write(1, line.encode())
 
 
 def receive(line: str) -> Message | None:
-    """The message in a line of output; None if there is none."""
+    """The message in a line of output, or None."""
     if not line.startswith(MARK):
         return None
     kind, _, content = line.removeprefix(MARK).partition(" ")
     try:
         return KINDS[kind](**json.loads(content))
-    except (KeyError, TypeError, ValueError):  # torn, by another rank's output
+    except (KeyError, TypeError, ValueError):  # interleaved with another rank's output
         return None
 
 
 def end_with_parent() -> None:
-    """From now on this process does not outlive its parent; on Linux not even while it is stopped."""
+    """Ends this process when its parent ends; on Linux even while it is stopped."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     else:

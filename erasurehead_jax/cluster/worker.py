@@ -1,4 +1,4 @@
-"""A worker: newest model in, sleep as the delay model says, gradient chunk by chunk, answer out (Algorithm 2)."""
+"""A worker: receives the newest model, sleeps for the injected delay, computes and answers (Algorithm 2)."""
 
 from typing import NamedTuple
 
@@ -11,22 +11,22 @@ from erasurehead_jax.data import Rows, block_bounds
 from erasurehead_jax.job import Job
 from erasurehead_jax.types import Late, Params
 
-SIGNS_A_HEARTBEAT = 4  # of life, so that one that is late makes nobody suspect
+SIGNS_A_HEARTBEAT = 4  # so that a single late sign of life raises no suspicion
 
 
 class Task(NamedTuple):
-    """One message of a worker: the rows behind it in chunks of equal size, each row weighted by G[block, message]."""
+    """One message of a worker: its rows in chunks of equal size, each row weighted by G[block, message]."""
 
     chunks: list[tuple[Rows, Float[Array, " m"]]]
     zeros: Params
 
 
 def work(job: Job, worker: int) -> bool:
-    """Answers models until the master says stop. `worker` counts from 0. Returns whether there may be another job."""
+    """Answers models until the master stops it. `worker` counts from 0. Returns whether another job may follow."""
     messages = [int(m) for m in np.flatnonzero(job.scheme.code.owner == worker)]
     touched, tasks = _tasks(job, messages)
     add_gradient = jax.jit(lambda total, x, rows, weights: total + job.problem.objective.gradient(x, rows, weights))
-    for task in tasks:  # compile before saying hello
+    for task in tasks:  # compile before reporting ready
         for rows, weights in task.chunks[:1]:
             add_gradient(task.zeros, task.zeros, rows, weights).block_until_ready()
 
@@ -40,7 +40,7 @@ def work(job: Job, worker: int) -> bool:
     cancel = job.settings.late == Late.CANCEL
 
     def gradient(x: Params, task: Task) -> Params | None:
-        """None if it was overtaken between two chunks."""
+        """The gradient, or None if a newer model overtook it between two chunks."""
         total = task.zeros
         for rows, weights in task.chunks:
             if end.overtaken(cancel):
@@ -60,7 +60,7 @@ def work(job: Job, worker: int) -> bool:
 
 
 def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None, list[Task]]:
-    """The coordinates that this worker's blocks touch (None: all), and its messages on these coordinates."""
+    """The coordinates that this worker's blocks touch (None: all), and its messages restricted to them."""
     objective, train, dtype = job.problem.objective, job.problem.dataset.train, job.problem.dtype
     bounds = block_bounds(len(train), job.scheme.code.blocks)
     columns = [job.scheme.code.G[:, message] for message in messages]
@@ -74,7 +74,7 @@ def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None,
         Task(
             _chunks(train.take(taken).restrict(touched), weight, job.settings.cluster.chunk_rows, dtype)
             if len(taken)
-            else [],  # an empty message: a vector of zeros
+            else [],  # an empty message is a vector of zeros
             zeros,
         )
         for taken, weight in zip(rows, weights, strict=True)
@@ -83,7 +83,7 @@ def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None,
 
 
 def _chunks(rows: Rows, weights: Float[np.ndarray, " m"], chunk_rows: int, dtype: np.dtype) -> list:
-    """Chunks of one size, so that one compilation serves all; repeats of row 0 with weight 0 fill up the last."""
+    """Chunks of one size, so that one compilation suffices; the last is padded with row 0 at weight 0."""
     count = -(-len(rows) // chunk_rows)
     size = -(-len(rows) // count)
     filled = np.pad(np.arange(len(rows)), (0, count * size - len(rows)))

@@ -1,1 +1,1 @@
-"""What a run leaves behind: its files, its metrics, and who answered when."""
+"""The run directory: files, metrics and telemetry."""

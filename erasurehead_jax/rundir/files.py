@@ -1,4 +1,4 @@
-"""The run directory: what a run leaves behind, and what the progress bar and the report read."""
+"""The files of a run directory, and how they are written and read."""
 
 import csv
 import fcntl
@@ -18,15 +18,15 @@ from erasurehead_jax.errors import ConfigError, StorageFailed
 
 HISTORY, SUMMARY, ARRIVALS, MODEL = "history.csv", "summary.json", "arrivals.npz", "model.npz"
 LOG, NEXT, CHECKPOINT = "train.log", "next.json", "checkpoint"
-EVENTS = "events.jsonl"  # of the protocol, with cluster.record_events=true
+EVENTS = "events.jsonl"  # the protocol's, with cluster.record_events=true
 LOCK = ".hydra/lock"  # held by the process that trains in the directory
 
-LAST_HOST = "last_host"  # the column of history.csv that is no number
-ITERATES, ARRIVED = "iterates.bin", "arrivals.bin"  # in the folder of a run that may be resumed
+LAST_HOST = "last_host"  # the only column of history.csv that is not a number
+ITERATES, ARRIVED = "iterates.bin", "arrivals.bin"  # in the checkpoint folder, for resuming
 
 
 class Progress(NamedTuple):
-    """Where a run is: what a checkpoint keeps of the record, beside the files that the record itself writes."""
+    """The position of a run in its record, as kept in a checkpoint."""
 
     rounds: int
     clock_s: float
@@ -41,7 +41,7 @@ def history_columns(metric: str) -> list[str]:
 
 
 def require_empty(run_dir: Path) -> None:
-    """Raises ConfigError if the run directory has anything in it."""
+    """Raises ConfigError unless the run directory is missing or empty."""
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise ConfigError(
             f"hydra.run.dir={run_dir}: must be new or empty, so that no run is overwritten; choose another"
@@ -49,10 +49,10 @@ def require_empty(run_dir: Path) -> None:
 
 
 class History:
-    """Rows of history.csv, one a round, flushed as they come; metrics may be filled in at the end.
+    """Writes history.csv, one row per round, each flushed at once; metrics may be filled in at the end.
 
-    A resumed run keeps the first `keep` rows. `evaluated` counts the leading rows that have their metrics. Nothing but
-    the last row is held in memory.
+    A resumed run keeps the first `keep` rows. `evaluated` counts the leading rows that have metrics. Only the last row
+    is held in memory.
     """
 
     def __init__(self, run_dir: Path, metric: str, keep: int = 0):
@@ -67,7 +67,7 @@ class History:
         self._writer = csv.DictWriter(self._file, self.columns)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Writes a row; columns it lacks stay empty."""
+        """Writes a row; missing columns stay empty."""
         self._writer.writerow(_plain(row))
         self._file.flush()
         self.evaluated += "train_loss" in row and self.evaluated == self.count
@@ -75,7 +75,7 @@ class History:
         self.last = row
 
     def fill(self, metrics: list[dict[str, float]]) -> None:
-        """Adds the metrics of the last rows and rewrites the file in one step."""
+        """Adds metrics to the last rows and replaces the file atomically."""
         rows = list(read_history(self._path.parent))
         for row, values in zip(rows[len(rows) - len(metrics) :], metrics, strict=True):
             row |= values
@@ -83,11 +83,11 @@ class History:
         self.last = rows[-1] if rows else {}
 
     def sync(self) -> None:
-        """Waits until the rows are on the disk."""
+        """Waits until the rows are on disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the file. What a full disk did not take is lost, as has been reported."""
+        """Closes the file. What did not fit on a full disk is lost, as already reported."""
         with suppress(OSError):
             self._file.close()
 
@@ -99,34 +99,34 @@ class History:
 
 
 def read_history(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """The whole rows of history.csv in order, numbers but for the host; what a row does not have yet is not in it."""
+    """The complete rows of history.csv, in order. All values but the host are numbers; empty cells are left out."""
     with (run_dir / HISTORY).open(newline="") as file:
         for row in csv.DictReader(line for line in file if line.endswith("\n")):
             if None in row:
-                raise ValueError(f"a row has {len(row[None])} cells too many")
+                raise ValueError(f"a row has {len(row[None])} extra cells")
             yield {name: value if name == LAST_HOST else _number(value) for name, value in row.items() if value}
 
 
 def kept_rows(run_dir: Path, metric: str, keep: int) -> list[dict[str, Any]]:
-    """The first `keep` rows. Raises ConfigError if history.csv does not have them."""
+    """The first `keep` rows. Raises ConfigError if history.csv does not contain them."""
     if not keep:
         return []
     try:
         rows = list(read_history(run_dir))[:keep]
     except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(f"{run_dir / HISTORY}: cannot be read ({error}); the run cannot be gone on with") from None
+        raise ConfigError(f"{run_dir / HISTORY}: cannot be read ({error}); the run cannot be resumed") from None
     needed = set(history_columns(metric)[:-3])
     if [row.get("round") for row in rows] != list(range(keep)) or not all(needed <= set(row) for row in rows):
         raise ConfigError(
-            f"{run_dir / HISTORY}: has not the {keep} rounds of its checkpoint; the run cannot be gone on with"
+            f"{run_dir / HISTORY}: does not contain the {keep} rounds of the checkpoint; the run cannot be resumed"
         )
     return rows
 
 
 class Vectors:
-    """Vectors of one length kept on disk, so that memory stays flat however long the run is.
+    """Vectors of one length, stored on disk so that memory does not grow with the run.
 
-    In the file `path`, of which a resumed run keeps the first `keep`; in one that vanishes with the process if None.
+    They are in the file `path`, of which a resumed run keeps the first `keep` vectors, or in a temporary file if None.
     Raises ConfigError if the file has fewer.
     """
 
@@ -137,12 +137,12 @@ class Vectors:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed in close()
             return
         if (path.stat().st_size if path.exists() else 0) < size:
-            raise ConfigError(f"{path}: has fewer than the {keep} rounds of its checkpoint; it cannot be gone on with")
+            raise ConfigError(f"{path}: has fewer rounds than the {keep} of the checkpoint; the run cannot be resumed")
         self._file = path.open("ab+", buffering=0)
         self._file.truncate(size)
 
     def append(self, vector: Float[np.ndarray, " d"]) -> None:
-        """Keeps one vector."""
+        """Stores one vector."""
         self._file.write(np.ascontiguousarray(vector, self._dtype).data)
         self.count += 1
 
@@ -154,12 +154,12 @@ class Vectors:
             yield np.fromfile(self._file, self._dtype, count * self._length).reshape(count, self._length)
 
     def clear(self) -> None:
-        """Forgets all vectors."""
+        """Removes all vectors."""
         self._file.truncate(0)
         self.count = 0
 
     def sync(self) -> None:
-        """Waits until the vectors are on the disk."""
+        """Waits until the vectors are on disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class Vectors:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to, which takes the place of `path` once it is on the disk: all of it or nothing."""
+    """A temporary path to write to, which replaces `path` atomically once it is on disk."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
@@ -177,14 +177,14 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     except OSError:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)  # on a full disk it is in the way
+            partial.unlink(missing_ok=True)  # frees its space on a full disk
         raise
     _sync(path.parent)
 
 
 @contextmanager
 def storing(run_dir: Path) -> Iterator[None]:
-    """Raises StorageFailed, which names the run directory, where what is done inside raises OSError."""
+    """Turns an OSError inside the block into StorageFailed, which names the run directory."""
     try:
         yield
     except OSError as error:
@@ -193,9 +193,9 @@ def storing(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def owned(run_dir: Path) -> Iterator[None]:
-    """Nobody else trains in this directory meanwhile. The lock goes with the process, however it ends.
+    """Holds the lock of the run directory; it is released when the process ends, however it ends.
 
-    Raises ConfigError if another process holds it.
+    Raises ConfigError if another process holds the lock.
     """
     with storing(run_dir):
         lock = (run_dir / LOCK).open("a+")
@@ -205,18 +205,18 @@ def owned(run_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise ConfigError(
-                f"hydra.run.dir={run_dir}: {lock.read().strip() or 'another process'} is training in it; "
-                "wait until it has ended, or choose another directory"
+                f"hydra.run.dir={run_dir}: is in use by {lock.read().strip() or 'another process'}; "
+                "wait until that run has ended, or choose another directory"
             ) from None
         lock.truncate(0)
-        with suppress(OSError):  # on a full disk the owner is not named
+        with suppress(OSError):  # on a full disk the lock does not name its owner
             lock.write(f"process {os.getpid()} on {platform.node()}")
             lock.flush()
         yield
 
 
 def write_json(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """In one step, so that a reader never sees half a file; returns what a reader sees.
+    """Writes a JSON file atomically. Returns the values as a reader will see them.
 
     Infinite and undefined numbers become null.
     """
@@ -227,7 +227,7 @@ def write_json(path: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """A .npz in one step."""
+    """Writes a .npz file atomically."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 

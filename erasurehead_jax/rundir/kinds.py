@@ -1,4 +1,4 @@
-"""What kind of scheme a run used, judged by its parts and not by the name of its yaml file. Imports no JAX."""
+"""The kind of scheme of a run, derived from its parts and not from its file name. Does not import JAX."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -16,7 +16,7 @@ class Kind(StrEnum):
 
 
 def scheme_kind(code: str, rules: Iterable[str]) -> Kind:
-    """Return the kind of a scheme, given the class names of its code and of its stopping rules (any of which ends a
+    """Returns the kind of a scheme, given the class names of its code and of its stopping rules (any of which ends a
     round).
     """
     stops = set(rules)
@@ -30,7 +30,7 @@ def scheme_kind(code: str, rules: Iterable[str]) -> Kind:
 
 
 def kind_of_run(code: str, scheme: dict[str, Any]) -> Kind:
-    """Return the kind of a recorded run from its code's class name and the scheme group of its resolved config."""
+    """Returns the kind of a recorded run from its code's class name and the scheme group of its resolved config."""
     stop = scheme.get("stop") or {}
     rules = stop.get("rules") if _class_name(stop) == "AnyOf" else [stop]
     return scheme_kind(code, [_class_name(rule) for rule in rules or []])

@@ -1,4 +1,4 @@
-"""The life cycle of a run, the same for both backends: train, evaluate, sum up."""
+"""The life cycle of a run, the same for both backends: train, evaluate, summarise."""
 
 import time
 from abc import ABC, abstractmethod
@@ -11,31 +11,31 @@ from erasurehead_jax.rundir.recorder import Recorder
 
 
 class Ending(NamedTuple):
-    """How a run ended: its exit status and, unless all rounds were done, why."""
+    """How a run ended: its exit status and, unless all rounds were completed, the reason."""
 
     status: Status
     message: str
 
 
 class AbstractBackend(ABC):
-    """What makes the rounds."""
+    """The part that runs the rounds: MPI ranks or the simulator."""
 
     name: str  # mpi or simulate
     hosts: Sequence[str]  # of the workers
 
     @abstractmethod
     def train(self, recorder: Recorder) -> Ending:
-        """Records round after round until there are no more or something ends them. Raises StorageFailed."""
+        """Runs and records rounds until all are completed or the run is stopped. Raises StorageFailed."""
 
     @abstractmethod
     def facts(self, recorder: Recorder) -> dict[str, Any]:
-        """What only this backend can add to the summary."""
+        """The entries of the summary that are specific to this backend."""
 
 
 def live(spec: JobSpec, backend: AbstractBackend, recorder: Recorder) -> tuple[Ending, dict[str, Any] | None]:
-    """Trains, then evaluates and writes the summary, which is returned: None if the directory cannot be written.
+    """Trains, evaluates, and writes the summary. Returns the ending and the summary, None if it cannot be written.
 
-    However training ended, the rounds that were done are evaluated and kept.
+    The completed rounds are evaluated and kept however training ended.
     """
     startup_s = time.time() - spec.launched_s
     try:

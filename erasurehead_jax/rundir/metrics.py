@@ -1,4 +1,4 @@
-"""What an iterate is worth: mean row losses, and AUC or MSE on the test rows. Never on the training clock."""
+"""The metrics of an iterate: mean row losses, and AUC or MSE on the test rows. Never on the training clock."""
 
 from collections.abc import Callable, Iterable
 
@@ -35,9 +35,9 @@ def scorer(objective: AbstractObjective, dataset: Dataset) -> Callable[[Float[Ar
 
 
 def why_no_metric(objective: AbstractObjective, dataset: Dataset) -> str | None:
-    """Return why the test metric of these data cannot be computed, in one line; None if it can.
+    """Returns why the test metric of these data cannot be computed, in one line; None if it can.
 
-    Losses are not affected. Say it once, before the first evaluation.
+    Losses are not affected.
     """
     classes = np.unique(np.asarray(dataset.test.target) > 0)
     if objective.metric != "auc" or len(classes) == 2:
@@ -67,7 +67,7 @@ def evaluator(
 def block_losses(
     objective: AbstractObjective, dataset: Dataset, x: Float[np.ndarray, " d"], blocks: int
 ) -> Float[np.ndarray, " n"]:
-    """Mean row loss of every block of training rows: a block that was not learnt from stands out."""
+    """Mean row loss of every block of training rows; a block that was rarely used stands out."""
     losses = np.asarray(jax.jit(objective.row_losses)(jnp.asarray(x), jax.tree.map(jnp.asarray, dataset.train)))
     bounds = block_bounds(len(losses), blocks)
     return np.add.reduceat(losses, bounds[:-1], dtype=np.float64) / np.diff(bounds)
@@ -75,7 +75,7 @@ def block_losses(
 
 def _auc(target: Float[np.ndarray, " m"], z: Float[np.ndarray, "m models"]) -> Float[np.ndarray, " models"]:
     """Area under the ROC curve by ranks (Mann-Whitney), ties shared; nan without both classes or finite scores."""
-    from scipy.stats import rankdata  # late: a second to import, while all ranks are waiting
+    from scipy.stats import rankdata  # late: takes a second to import, while all ranks wait
 
     positive = target > 0
     pairs = positive.sum() * (~positive).sum()

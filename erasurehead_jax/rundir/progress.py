@@ -1,4 +1,4 @@
-"""The progress bar: reads history.csv as it grows, so the training loop knows nothing of it."""
+"""The progress bar. It reads history.csv as it grows, so that the training loop does not depend on it."""
 
 import csv
 import os
@@ -10,11 +10,11 @@ from rich.table import Table
 
 from erasurehead_jax.rundir.files import HISTORY, LOG
 
-WARNING = " WARNING "  # as the ranks' log lines have it
+WARNING = " WARNING "  # as in the ranks' log lines
 
 
 class RoundsBar:
-    """Round, workers waited for, decode error, gradient norm and time left; call `update` now and then."""
+    """Shows round, workers waited for, decode error, gradient norm and time left; call `update` regularly."""
 
     def __init__(self, run_dir: Path, rounds: int, workers: int, label: str, starting: str):
         self._log, self._read = run_dir / LOG, (run_dir / LOG).stat().st_size if (run_dir / LOG).exists() else 0
@@ -40,7 +40,7 @@ class RoundsBar:
         self._bar.stop()
 
     def update(self) -> None:
-        """Shows the rows, and prints the warnings of train.log, that have come since the last call."""
+        """Shows the rows and prints the warnings of train.log that are new since the last call."""
         for line in self._new_lines():
             if WARNING in line:
                 self._bar.console.print(line.partition(WARNING)[2], markup=False, highlight=False)
@@ -72,7 +72,7 @@ class RoundsBar:
     def _new_rows(self) -> list[list[str]]:
         try:
             with self._path.open(newline="") as file:
-                if (now := os.fstat(file.fileno()).st_ino) != self._file:  # rewritten: resumed, or with its metrics
+                if (now := os.fstat(file.fileno()).st_ino) != self._file:  # rewritten by a resume or with metrics
                     self._file, self._offset, self._names = now, 0, []
                 file.seek(self._offset)
                 text = file.read()
@@ -87,11 +87,11 @@ class RoundsBar:
 
 
 def summary_table(summary: dict, run_dir: Path) -> Table:
-    """The last words of a run."""
+    """The results that are printed at the end of a run."""
     table = Table(title=f"{summary['scheme']} on {summary['data']}", show_header=False, title_justify="left")
     size = f"{summary['workers']} workers, {summary['blocks']} blocks, load {summary['load']}, late={summary['late']}"
     rounds, clock_s = summary["rounds"], summary["clock_s"]
-    per_round = f", {1e3 * clock_s / rounds:.1f} ms a round" if rounds else ""
+    per_round = f", {1e3 * clock_s / rounds:.1f} ms per round" if rounds else ""
     table.add_row("cluster", size)
     if summary["backend"] == "simulate":
         still = "none: without delays, compute_s or overhead_s, no time passes in the simulation"
@@ -100,7 +100,7 @@ def summary_table(summary: dict, run_dir: Path) -> Table:
         table.add_row("clock", f"{clock_s:.3f} s for {rounds} rounds{per_round} (compilation and evaluation excluded)")
     if summary["overhead"]:
         table.add_row(
-            "ideal", f"{summary['ideal_s']:.3f} s given the injected delays: overhead {summary['overhead']:.3f}"
+            "ideal", f"{summary['ideal_s']:.3f} s under the injected delays: overhead {summary['overhead']:.3f}"
         )
     for name, value in summary["final"].items():
         table.add_row(name, "" if value is None else f"{value:.6g}")

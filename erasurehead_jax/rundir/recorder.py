@@ -1,4 +1,4 @@
-"""What both backends leave behind: rounds as they come, metrics off the clock, and the summary at the end."""
+"""Records the rounds of both backends, evaluates them off the clock, and writes the summary."""
 
 import time
 from collections.abc import Sequence
@@ -34,29 +34,29 @@ from erasurehead_jax.scheme import collect
 
 
 class RoundRecord(NamedTuple):
-    """A round that is over. Its first fields are the first columns of history.csv."""
+    """A completed round. Its first fields are the first columns of history.csv."""
 
     round: int
     clock_s: float  # of the training loop, when the next round could begin
     round_s: float
-    waited: int  # workers heard
+    waited: int  # workers that answered in time
     exact: bool
     decode_error: float  # ||w - 1||^2
     grad_norm: float
     received_bytes: int
     lost: int  # workers lost so far
-    faulty: int  # answers of this round that were not numbers, or not of the right length or round
-    last_host: str  # whose answer ended the round; "-" if nobody's
-    collected_s: float  # until the step was taken, before any draining: what the published code's clock shows
+    faulty: int  # unusable answers: not finite, or of the wrong length or round
+    last_host: str  # the host whose answer ended the round, or "-"
+    collected_s: float  # until the step, before any draining, as the published code measures
     arrival_s: Float[np.ndarray, " M"]  # seconds into the round, nan if not used
     x: Float[np.ndarray, " d"]  # the iterate after the round
 
 
 class Recorder:
-    """The run directory of one training run, from its first round to its summary.
+    """Writes the run directory of one training run, from its first round to its summary.
 
-    A run that may be resumed keeps its iterates and arrivals in `folder`; its record goes on from `done`, with `x` as
-    the last iterate. Raises ConfigError if the files have less than that.
+    A run that may be resumed keeps its iterates and arrivals in `folder`; a resumed record continues from `done`, with
+    `x` as the last iterate. Raises ConfigError if the files end before `done`.
     """
 
     def __init__(
@@ -79,32 +79,32 @@ class Recorder:
 
     @property
     def progress(self) -> Progress:
-        """What is recorded so far."""
+        """The progress recorded so far."""
         return Progress(self.history.count, self.clock_s, self.recorded_s, self.eval_s)
 
     @property
     def used(self) -> int:
-        """Answers used so far."""
+        """The number of answers used so far."""
         return sum(int((~np.isnan(batch)).sum()) for batch in self._arrivals.batches(BATCH))
 
     def sync(self) -> None:
-        """Waits until everything recorded is on the disk."""
+        """Waits until everything recorded is on disk."""
         with storing(self._run_dir):
             for stream in (self.history, self._iterates, self._arrivals):
                 stream.sync()
 
     def due(self, t: int) -> bool:
-        """Is round t to be evaluated before the next one begins?"""
+        """Whether round t is to be evaluated before the next one begins."""
         every = self._job.settings.evaluate_every
         return every is not None and ((t + 1) % every == 0 or t + 1 == self._job.settings.rounds)
 
     def warm_up(self) -> None:
-        """Compiles the evaluation if it will be wanted between rounds."""
+        """Compiles the evaluation if it runs between rounds."""
         if self._job.settings.evaluate_every:
             self._evaluate([np.zeros((1, len(self._x)), self._job.problem.dtype)])
 
     def write(self, done: RoundRecord) -> None:
-        """Adds a round, with its metrics if they are due. Raises Diverged if these are not finite."""
+        """Adds a round, with its metrics if due. Raises Diverged if the training loss is not finite."""
         began_s = time.perf_counter()
         metrics = self._evaluate([done.x[None]])[0] if self.due(done.round) else {}
         self.eval_s += time.perf_counter() - began_s if metrics else 0.0
@@ -119,7 +119,7 @@ class Recorder:
             raise Diverged(f"the training loss of round {done.round} is not finite")
 
     def evaluate(self) -> None:
-        """Evaluates the iterates of all rounds that were not evaluated on the way, in batches."""
+        """Evaluates, in batches, the iterates of all rounds that have not been evaluated yet."""
         began_s = time.perf_counter()
         with storing(self._run_dir):
             if not self._job.settings.evaluate_every:
@@ -130,9 +130,9 @@ class Recorder:
         self.eval_s += time.perf_counter() - began_s
 
     def save(self, scheme: str, hosts: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:
-        """Writes arrivals, model and summary, and returns the summary as it reads: what every run has, and `more`.
+        """Writes arrivals, model and summary. Returns the summary: the entries of every run, and `more`.
 
-        `hosts` are the workers'. The `per_worker` lists of `more` join the telemetry.
+        `hosts` are the workers'. The `per_worker` lists of `more` are added to the telemetry.
         """
         code, more = self._job.scheme.code, dict(more)
         with storing(self._run_dir):
@@ -156,7 +156,7 @@ class Recorder:
             stream.close()
 
     def _time_to_target(self) -> float | None:
-        """On the clock, until the test metric first was as good as the target; None if it never was."""
+        """Seconds on the clock until the test metric reached the target; None if it never did."""
         metric, target = self.history.columns[-1], self._job.settings.target
         if target is None:
             return None
@@ -204,6 +204,6 @@ def _ideal_s(job: Job, rounds: int) -> float:
     if not rounds:
         return 0.0
     delays, owner = job.delays(), job.scheme.code.owner
-    with jax.enable_x64(True):  # a rule may decode, which takes float64 to be exact
+    with jax.enable_x64(True):  # a rule may decode, which is exact only in float64
         arrival_s = jnp.stack([jnp.asarray(delays(t)[owner]) for t in range(rounds)])
         return float(jax.lax.map(lambda s: collect(job.scheme, s)[1], arrival_s, batch_size=256).sum())

@@ -1,4 +1,4 @@
-"""What tells a slow worker from a bad code: who was used, how fast each was, and which blocks went unlearnt."""
+"""How often each worker was used, how fast it was, and how often each block was covered."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.types import Owner
 
-SLOW = 2.0  # a straggler is unused, or later than this many medians of its round
+SLOW = 2.0  # a straggler is unused, or slower than this many times the median of its round
 
 
 def telemetry(scheme: Scheme, arrival_s: Float[np.ndarray, "T M"]) -> dict[str, Any]:
-    """Per worker: rounds used, median time. Per block: rounds covered, longest gap (rounds). And the recurrence.
+    """Per worker: rounds used, median time. Per block: rounds covered, longest gap in rounds. And the recurrence.
 
-    `arrival_s` are the seconds into the round of every message, nan where it was not used.
+    `arrival_s` has the seconds from the start of the round to each message, nan where it was not used.
     """
     code = scheme.code
     times_s = worker_times(arrival_s, code.owner)
@@ -31,7 +31,7 @@ def telemetry(scheme: Scheme, arrival_s: Float[np.ndarray, "T M"]) -> dict[str, 
 
 
 def worker_times(arrival_s: Float[np.ndarray, "T M"], owner: Owner) -> Float[np.ndarray, "T k"]:
-    """Seconds until the worker's last message, nan if one was not used."""
+    """Seconds until each worker's last message, nan if any was not used."""
     workers = int(owner.max()) + 1
     if np.array_equal(owner, np.arange(workers)):
         return arrival_s
@@ -39,7 +39,7 @@ def worker_times(arrival_s: Float[np.ndarray, "T M"], owner: Owner) -> Float[np.
 
 
 def coverage(scheme: Scheme, got: Bool[np.ndarray, "T M"]) -> Bool[np.ndarray, "T n"]:
-    """Was the block in the round's decoded gradient?"""
+    """Whether each block was in the round's decoded gradient."""
     masks, which = np.unique(got, axis=0, return_inverse=True)
     shares = [scheme.code.G @ np.asarray(scheme.decode(scheme.code, mask)) for mask in masks]
     covered = np.abs(np.reshape(shares, (-1, scheme.code.blocks))) > ROUNDING
@@ -47,7 +47,7 @@ def coverage(scheme: Scheme, got: Bool[np.ndarray, "T M"]) -> Bool[np.ndarray, "
 
 
 def longest_gaps(covered: Bool[np.ndarray, "T n"]) -> Int[np.ndarray, " n"]:
-    """The most rounds in a row in which the block was not covered."""
+    """The most consecutive rounds in which each block was not covered."""
     gap = longest = np.zeros(covered.shape[1], int)
     for row in covered:
         gap = np.where(row, 0, gap + 1)
@@ -56,16 +56,16 @@ def longest_gaps(covered: Bool[np.ndarray, "T n"]) -> Int[np.ndarray, " n"]:
 
 
 def stragglers(times_s: Float[np.ndarray, "T k"]) -> Bool[np.ndarray, "T k"]:
-    """Unused, or more than twice as late as the round's median worker."""
+    """Whether each worker was unused, or more than twice as slow as the round's median."""
     late = np.isnan(times_s)
     with np.errstate(invalid="ignore"):
         return late | (times_s > SLOW * np.median(np.where(late, np.inf, times_s), axis=1, keepdims=True))
 
 
 def recurrence(straggling: Bool[np.ndarray, "T k"]) -> float | None:
-    """(p - q) / (1 - q): p is the chance that a straggler is one again in the next round, q the share of stragglers.
+    """(p - q) / (1 - q): p is the probability that a straggler straggles again in the next round, q their share.
 
-    1: always the same workers. 0: they rotate at random. None if nobody, or everybody, straggles.
+    1: always the same workers. 0: they change at random. None if no worker, or every worker, straggles.
     """
     if len(straggling) < 2 or not straggling[:-1].any() or straggling.all():
         return None
@@ -75,11 +75,11 @@ def recurrence(straggling: Bool[np.ndarray, "T k"]) -> float | None:
 
 
 def _median_s(column: Float[np.ndarray, " T"], times_s: Float[np.ndarray, "T k"]) -> float | None:
-    """The Kaplan-Meier median of a worker's time: an answer that was not used would have come after the round's end.
+    """The Kaplan-Meier median of a worker's time: an unused answer is censored at the end of its round.
 
-    None if it was used too seldom to tell.
+    None if the worker was used too rarely to estimate it.
     """
-    from scipy.stats import CensoredData, ecdf  # late: slow to import, and nobody waits for it here
+    from scipy.stats import CensoredData, ecdf  # late: slow to import, and off the clock here
 
     used = ~np.isnan(column)
     known = used | ~np.isnan(times_s).all(1)

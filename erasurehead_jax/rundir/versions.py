@@ -1,4 +1,4 @@
-"""Which versions made a run."""
+"""The versions that a run used."""
 
 import platform
 from contextlib import suppress
@@ -10,7 +10,7 @@ PACKAGES = ("erasurehead-jax", "jax", "jaxlib", "equinox", "optax", "numpy", "mp
 
 
 def versions() -> dict[str, str]:
-    """Of this package, what it stands on, and the machine; of wandb, which is an extra, where it is installed."""
+    """Versions of this package, its dependencies (wandb only if installed) and the machine."""
     numbers = {name: version(name) for name in PACKAGES}
     with suppress(PackageNotFoundError):
         numbers["wandb"] = version("wandb")

@@ -1,4 +1,4 @@
-"""The typed settings of a run, and what is known of every key: its rule and its documentation."""
+"""The typed settings of a run; every key has a rule and a line of documentation."""
 
 from typing import Any
 

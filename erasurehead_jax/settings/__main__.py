@@ -1,4 +1,4 @@
-"""`python -m erasurehead_jax.settings` writes configs/*.schema.json, which editors read, from the keys."""
+"""`python -m erasurehead_jax.settings` generates configs/*.schema.json, which editors read."""
 
 import json
 from pathlib import Path

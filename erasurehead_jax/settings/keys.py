@@ -1,4 +1,4 @@
-"""Every key of the `train` and `whatif` configs, with its rule and its documentation: the one place that knows them."""
+"""Every key of the `train` and `whatif` configs, with its rule and its documentation."""
 
 from typing import Annotated, NamedTuple
 
@@ -6,47 +6,55 @@ from erasurehead_jax.settings.policies import Late, OnLoss
 from erasurehead_jax.settings.rules import Setting, anything, choice, listed, number, optional, switch, text, whole
 
 Workers = Annotated[int, Setting(whole(1), "processes that compute gradients")]
-Blocks = Annotated[int, Setting(whole(1), "parts of the training rows; as many as workers by default")]
-Load = Annotated[int, Setting(whole(1), "blocks a worker holds, for schemes with a code")]
-WaitFor = Annotated[int, Setting(whole(1), "workers waited for at most, for schemes that stop early")]
+Blocks = Annotated[int, Setting(whole(1), "blocks of training rows; by default one per worker")]
+Load = Annotated[int, Setting(whole(1), "blocks per worker (the replication), for coded schemes")]
+WaitFor = Annotated[int, Setting(whole(1), "most workers to wait for, for schemes that stop early")]
 Rounds = Annotated[int, Setting(whole(1), "gradient steps")]
-Seed = Annotated[int, Setting(whole(0), "the starting point and all delays follow from it")]
-LateWork = Annotated[Late, Setting(choice(*Late), "what happens to work that missed its round; queue: simulated only")]
-L2 = Annotated[float | None, Setting(optional(number()), "of (1/N) sum of row losses + l2 ||x||^2; null: 1/N")]
+Seed = Annotated[int, Setting(whole(0), "determines the starting point and all delays")]
+LateWork = Annotated[Late, Setting(choice(*Late), "what happens to work that misses its round; queue: simulator only")]
+L2 = Annotated[
+    float | None, Setting(optional(number()), "regularization in (1/N) sum of row losses + l2 ||x||^2; null: 1/N")
+]
 Init = Annotated[str, Setting(text("zeros or normal"), "starting point")]
 X64 = Annotated[bool, Setting(switch(), "float64 parameters, gradients and messages")]
-Compute = Annotated[float, Setting(number(), "simulated only: seconds one worker would need for a pass over all data")]
-Overhead = Annotated[float, Setting(number(), "simulated only: seconds the master adds to every round")]
+Compute = Annotated[float, Setting(number(), "simulator only: seconds one worker needs for a pass over all data")]
+Overhead = Annotated[float, Setting(number(), "simulator only: seconds the master adds to every round")]
 
 
 class ClusterSettings(NamedTuple):
-    """How ranks are started, and how patient the master is with them."""
+    """How ranks are started and how failures are detected."""
 
-    program: Annotated[str, Setting(text("the name of a program"), "what starts the ranks: mpirun or srun")]
-    options: Annotated[list[str], Setting(listed(anything("word")), "its options")]
-    most_ranks: Annotated[int | None, Setting(optional(whole(1)), "more ranks are refused")]
-    chunk_rows: Annotated[int, Setting(whole(1), "rows a worker computes on before it looks for a newer model")]
+    program: Annotated[str, Setting(text("the name of a program"), "the launcher of the ranks: mpirun or srun")]
+    options: Annotated[list[str], Setting(listed(anything("word")), "options of the program")]
+    most_ranks: Annotated[int | None, Setting(optional(whole(1)), "maximum number of ranks")]
+    chunk_rows: Annotated[int, Setting(whole(1), "rows a worker processes between checks for a newer model")]
     startup_s: Annotated[float, Setting(number(0.0), "seconds within which the ranks must be ready")]
-    on_loss: Annotated[OnLoss, Setting(choice(*OnLoss), "when too many workers are lost for the stopping rule")]
+    on_loss: Annotated[
+        OnLoss, Setting(choice(*OnLoss), "what to do when too many workers are lost for the stopping rule to hold")
+    ]
     heartbeat_s: Annotated[float, Setting(number(0.0), "seconds of silence after which a worker is suspected")]
     lost_s: Annotated[float, Setting(number(0.0), "seconds of silence after which a worker counts as lost")]
-    shutdown_s: Annotated[float, Setting(number(0.0), "seconds that the end of a job waits for a worker that hangs")]
+    shutdown_s: Annotated[
+        float, Setting(number(0.0), "longest wait in seconds for a hanging worker at the end of a job")
+    ]
     record_events: Annotated[bool, Setting(switch(), "write the protocol's events to events.jsonl")] = False
-    hosts: Annotated[str | None, Setting(text("a file"), "cluster=hostfile: a file with a line for every host")] = None
-    agent: Annotated[str | None, Setting(text("a command"), "cluster=hostfile: how other hosts are reached")] = None
+    hosts: Annotated[str | None, Setting(text("a file"), "cluster=hostfile: a file with one line per host")] = None
+    agent: Annotated[
+        str | None, Setting(text("a command"), "cluster=hostfile: the command that reaches other hosts")
+    ] = None
 
 
 class CheckpointSettings(NamedTuple):
-    """When checkpoints are written, and how many stay."""
+    """When checkpoints are written and how many are kept."""
 
-    every: Annotated[int, Setting(whole(1), "rounds from one checkpoint to the next")]
-    keep: Annotated[int, Setting(whole(1), "how many of the newest are kept")]
+    every: Annotated[int, Setting(whole(1), "rounds between checkpoints")]
+    keep: Annotated[int, Setting(whole(1), "number of newest checkpoints that are kept")]
 
 
 class Settings(NamedTuple):
-    """The keys of `train`, but for the groups that name objects."""
+    """The keys of `train`, without the groups that name objects."""
 
-    backend: Annotated[str, Setting(choice("mpi", "simulate"), "real MPI ranks, or the same rounds simulated")]
+    backend: Annotated[str, Setting(choice("mpi", "simulate"), "real MPI ranks, or a simulation of the same rounds")]
     workers: Workers
     blocks: Blocks
     load: Load
@@ -59,12 +67,14 @@ class Settings(NamedTuple):
     x64: X64
     compute_s: Compute
     overhead_s: Overhead
-    target: Annotated[float | None, Setting(optional(number()), "of the test metric; a sweep minimizes the time to it")]
+    target: Annotated[
+        float | None, Setting(optional(number()), "value of the test metric; a sweep minimizes the time to it")
+    ]
     evaluate_every: Annotated[
         int | None, Setting(optional(whole(1)), "null: all iterates after training; N: every N rounds, off the clock")
     ]
     resume: Annotated[
-        str | None, Setting(anything("folder | auto | null"), "a run directory to continue; auto: this run's own")
+        str | None, Setting(anything("folder | auto | null"), "a run directory to resume; auto: this run's own")
     ]
     cluster: ClusterSettings
     checkpoint: CheckpointSettings
@@ -76,7 +86,7 @@ GridNumber = Annotated[list[float] | None, Setting(optional(listed(number(), or_
 
 
 class GridSettings(NamedTuple):
-    """The axes of a what-if; any other number of the delay or optimizer may be added."""
+    """The axes of a what-if; any other number of the delay or optimizer can be added."""
 
     scheme: GridNames
     load: GridWhole
@@ -91,16 +101,19 @@ class GridSettings(NamedTuple):
 
 
 class WhatIfSettings(NamedTuple):
-    """The keys of `whatif`, but for the groups that name objects."""
+    """The keys of `whatif`, without the groups that name objects."""
 
     mode: Annotated[str, Setting(choice("timing", "training"), "round times, or the time to a target")]
     grid: GridSettings
-    seeds: Annotated[int, Setting(whole(1), "runs a point, under the same delays for every point")]
+    seeds: Annotated[int, Setting(whole(1), "runs per grid point; all points have the same delays")]
     targets: Annotated[
         list[float] | None,
-        Setting(optional(listed(number(), or_one=True)), "of the test metric; null: uncoded's half-way"),
+        Setting(
+            optional(listed(number(), or_one=True)),
+            "values of the test metric; null: uncoded's value half-way through its rounds",
+        ),
     ]
-    chunk: Annotated[int | None, Setting(optional(whole(1)), "runs at a time; null: as many as there is memory for")]
+    chunk: Annotated[int | None, Setting(optional(whole(1)), "runs at a time; null: as many as fit in memory")]
     workers: Workers
     blocks: Blocks
     load: Load
@@ -119,9 +132,9 @@ class WhatIfSettings(NamedTuple):
 OBJECTS = {
     "scheme": "the gradient code, its stopping rule and its decoder",
     "data": "the data set",
-    "objective": "the loss; follows the data set unless it is set",
-    "delay": "the straggler model: seconds that workers sleep",
-    "optimizer": "the step",
-    "tracking": "where a run is reported besides its directory",
+    "objective": "the loss; by default chosen by the data set",
+    "delay": "the straggler model: how long workers sleep",
+    "optimizer": "the update rule",
+    "tracking": "where results are reported, besides the run directory",
 }
 COMMANDS: dict[str, type] = {"train": Settings, "whatif": WhatIfSettings}

@@ -1,4 +1,4 @@
-"""What a setting may be: a rule that checks a value, with the JSON schema that tells an editor the same."""
+"""The rules that values of settings must obey, each with an equivalent JSON schema for editors."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from erasurehead_jax.errors import ConfigError, require_choice, require_number, require_whole, shown
 
-MANY = 12  # more names are not listed in one line
+MANY = 12  # longer lists of names do not fit in a one-line message
 
 
 class Rule(NamedTuple):
@@ -25,7 +25,7 @@ class Setting(NamedTuple):
 
 
 def whole(least: int) -> Rule:
-    """A whole number, at least this."""
+    """A whole number, at least `least`."""
     schema = {"type": "integer", "minimum": least}
     return Rule(lambda field, value: require_whole(field, value, least), "whole number", schema)
 
@@ -53,7 +53,7 @@ def switch() -> Rule:
 
 
 def text(what: str) -> Rule:
-    """A string: `what` says of which kind."""
+    """A string, described by `what`."""
 
     def check(field: str, value: Any) -> None:
         if not isinstance(value, str):
@@ -63,7 +63,7 @@ def text(what: str) -> Rule:
 
 
 def listed(of: Rule, or_one: bool = False) -> Rule:
-    """A list; with `or_one`, also a single value."""
+    """A list of values that obey `of`; with `or_one` also a single value."""
 
     def check(field: str, value: Any) -> None:
         values = value if isinstance(value, list) else [value]
@@ -77,12 +77,12 @@ def listed(of: Rule, or_one: bool = False) -> Rule:
 
 
 def anything(words: str) -> Rule:
-    """Checked where it is used."""
+    """Any value; it is checked where it is used."""
     return Rule(lambda field, value: None, words, {})
 
 
 def optional(rule: Rule) -> Rule:
-    """null, or what the rule says."""
+    """null, or a value that obeys the rule."""
 
     def check(field: str, value: Any) -> None:
         if value is not None:
@@ -93,9 +93,9 @@ def optional(rule: Rule) -> Rule:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What to try instead of an unknown name."""
+    """A suggestion in place of an unknown name."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"
-    return f"choose one of {', '.join(known)}" if len(known) <= MANY else "--help lists those there are"
+    return f"choose one of {', '.join(known)}" if len(known) <= MANY else "--help lists the known ones"

@@ -1,4 +1,4 @@
-"""From the keys to checks, to the JSON schemas in configs/ and to the text of --help."""
+"""Derives the checks, the JSON schemas in configs/ and the text of --help from the keys."""
 
 import textwrap
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ from erasurehead_jax.errors import ConfigError, shown
 from erasurehead_jax.settings.keys import COMMANDS, OBJECTS
 from erasurehead_jax.settings.rules import Setting, nearest
 
-INTERPOLATION = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}  # resolved later, or ???: still to be set
-OPEN = ("grid",)  # takes further numbers of the delay and optimizer, which the grid itself checks
+INTERPOLATION = {"type": "string", "pattern": r"\$\{|^\?\?\?$"}  # resolved later; ??? is a required value
+OPEN = ("grid",)  # groups with further keys: the grid checks numbers of the delay and optimizer itself
 
 
 def keys(settings: type) -> dict[str, Setting | type]:
-    """Name -> its setting, or the class of a group of settings."""
+    """Maps each name to its setting or, for a group, to the class of its settings."""
     hints = get_type_hints(settings, include_extras=True)
     return {name: next((a for a in get_args(hint) if isinstance(a, Setting)), hint) for name, hint in hints.items()}
 
@@ -25,7 +25,7 @@ def known_keys(command: str) -> list[str]:
 
 
 def require_keys(command: str, config: dict[str, Any]) -> None:
-    """Raises ConfigError for a key that nothing reads, with the nearest known name, and for one that is not there."""
+    """Raises ConfigError for an unknown key, with the nearest known name, and for a missing one."""
     _require_keys(config, known_keys(command), known_keys(command), "")
     for name, group in keys(COMMANDS[command]).items():
         if not isinstance(group, Setting) and isinstance(config[name], dict):
@@ -40,11 +40,11 @@ def _require_keys(config: dict[str, Any], known: Iterable[str], needed: Iterable
             raise ConfigError(f"{prefix}{name}={shown(value)}: unknown setting; {nearest(str(name), known)}")
     for name in needed:
         if name not in config:
-            raise ConfigError(f"{prefix}{name}: is missing; the config must have it")
+            raise ConfigError(f"{prefix}{name}: is missing; the config must define it")
 
 
 def check_values(settings: type, config: dict[str, Any], prefix: str = "") -> None:
-    """Raises ConfigError for the first value that breaks its rule, and KeyError for a setting that is not there."""
+    """Raises ConfigError for the first value that breaks its rule, and KeyError for a missing setting."""
     for name, key in keys(settings).items():
         if name in settings._field_defaults and name not in config:  # pyright: ignore[reportAttributeAccessIssue]
             continue
@@ -58,7 +58,7 @@ def check_values(settings: type, config: dict[str, Any], prefix: str = "") -> No
 
 
 def json_schema(command: str) -> dict[str, Any]:
-    """For editors (draft 7)."""
+    """The JSON schema (draft 7) for editors."""
     properties = _properties(COMMANDS[command])
     groups = [name for name in known_keys(command) if name in OBJECTS]
     properties |= {name: {"description": OBJECTS[name], "type": "object"} for name in groups}
@@ -88,21 +88,21 @@ def _properties(settings: type) -> dict[str, Any]:
 
 
 def help_text(command: str) -> str:
-    """What --help prints; $APP_CONFIG_GROUPS is Hydra's list of config files."""
+    """The text of --help; Hydra replaces $APP_CONFIG_GROUPS by the list of config files."""
     lines = _help_lines(COMMANDS[command], "")
     groups = [f"  {name:24} {OBJECTS[name]}" for name in known_keys(command) if name in OBJECTS]
     return "\n".join(
         [
             f"usage: python -m erasurehead_jax.{command} [GROUP=FILE ...] [KEY=VALUE ...]",
             "",
-            "Groups, each one of the files below (GROUP.KEY=VALUE sets a key of the chosen file):",
+            "Groups; choose one of the files below for each (GROUP.KEY=VALUE overrides a key of the chosen file):",
             *groups,
             "",
             "$APP_CONFIG_GROUPS",
             "Keys:",
             *lines,
             "",
-            "--cfg job prints the whole config; -m runs every combination of values that are separated by commas.",
+            "--cfg job prints the whole config; -m runs every combination of comma-separated values.",
             "",
         ]
     )
@@ -113,8 +113,8 @@ def _help_lines(settings: type, prefix: str) -> list[str]:
     for name, key in keys(settings).items():
         if isinstance(key, Setting):
             indent = " " * 27
-            told = f"{key.doc} ({key.rule.words})"
-            lines.append(textwrap.fill(told, 118, initial_indent=f"  {prefix + name:24} ", subsequent_indent=indent))
+            line = f"{key.doc} ({key.rule.words})"
+            lines.append(textwrap.fill(line, 118, initial_indent=f"  {prefix + name:24} ", subsequent_indent=indent))
         else:
             lines += _help_lines(key, f"{name}.")
     return lines

@@ -1,4 +1,4 @@
-"""Is a `_target_` there, and does it take the settings beside it? Asked before it is called."""
+"""Checks that a `_target_` exists and takes the settings beside it, before it is called."""
 
 import importlib
 import inspect
@@ -13,9 +13,9 @@ OF_HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
 
 def require_callable(field: str, settings: Any) -> None:
-    """Raises ConfigError if some target in these settings cannot be imported, lacks a setting, or does not know one.
+    """Raises ConfigError if a target in these settings cannot be imported, lacks a setting or does not take one.
 
-    An error inside a user's module is raised as it is.
+    An error inside a user's module is raised unchanged.
     """
     if isinstance(settings, list):
         for i, each in enumerate(settings):
@@ -38,12 +38,12 @@ def _locate(field: str, target: Any) -> Any:
             raise cause from None  # in the user's module
         raise ConfigError(f"{field}._target_={shown(target)}: {_why_not_found(str(target))}") from None
     if not callable(made):
-        raise ConfigError(f"{field}._target_={target}: is not a class or a function")
+        raise ConfigError(f"{field}._target_={target}: must be a class or a function")
     return made
 
 
 def _why_not_found(target: str) -> str:
-    """Which part of the path is missing, and the nearest name that there is."""
+    """Names the part of the path that is missing and suggests the nearest name."""
     parts = target.split(".")
     found: Any = None
     for i, part in enumerate(parts):
@@ -55,7 +55,7 @@ def _why_not_found(target: str) -> str:
             found = importlib.import_module(name)
         except (ImportError, ValueError):
             if found is None:
-                return f"there is no module {name!r} here or on the PYTHONPATH"
+                return f"there is no module {name!r} in the working directory or on the PYTHONPATH"
             known = [each for each in dir(found) if not each.startswith("_")]
             return f"{'.'.join(parts[:i])} has no {part!r}; {nearest(part, known)}"
     return "cannot be imported"
@@ -64,14 +64,14 @@ def _why_not_found(target: str) -> str:
 def _require_arguments(field: str, target: Any, settings: dict[str, Any]) -> None:
     try:
         parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):  # a built-in that does not say
+    except (TypeError, ValueError):  # a built-in without a signature
         return
     if any(each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
         return
     named = [name for name, each in parameters.items() if each.kind != inspect.Parameter.VAR_POSITIONAL]
     for name, value in settings.items():
         if name not in (*OF_HYDRA, *named):
-            advice = nearest(name, named) if named else f"{settings['_target_']} takes none"
+            advice = nearest(name, named) if named else f"{settings['_target_']} takes no settings"
             raise ConfigError(f"{field}.{name}={shown(value)}: unknown setting; {advice}")
     if settings.get("_partial_") or settings.get("_args_"):
         return

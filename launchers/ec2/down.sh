@@ -1,5 +1,5 @@
 #!/bin/bash
-# Removes the cluster with everything on it (fetch.sh first): launchers/ec2/down.sh [--dry-run]
+# Deletes the cluster and everything on it (run fetch.sh first): launchers/ec2/down.sh [--dry-run]
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=settings.sh

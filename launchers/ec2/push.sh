@@ -1,5 +1,5 @@
 #!/bin/bash
-# Copies this checkout to the head node's home, which all nodes share, and $ERASUREHEAD_DATA if set; sets it up there.
+# Copies this checkout, and $ERASUREHEAD_DATA if set, to the head node's home, which all nodes share, and installs it there.
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=settings.sh

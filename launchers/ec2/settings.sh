@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# Read by up.sh, push.sh, fetch.sh and down.sh. Set any of these in the environment; SUBNET and KEY have no default.
-# The paper had a c3.8xlarge and 30 m1.small: MASTER=c3.8xlarge WORKER=m1.small PLACEMENT=false ONE_THREAD=false, with their
-# prices MASTER_USD=1.68 WORKER_USD=0.044. Those below are today's.
+# Sourced by up.sh, push.sh, fetch.sh and down.sh. Override any of these in the environment; SUBNET and KEY have no default.
+# The paper used a c3.8xlarge and 30 m1.small: MASTER=c3.8xlarge WORKER=m1.small PLACEMENT=false ONE_THREAD=false, with their
+# prices MASTER_USD=1.68 WORKER_USD=0.044. The defaults below are current types.
 : "${NAME:=erasurehead}" "${REGION:=us-east-1}" "${SUBNET:?a public subnet, as subnet-0123456789abcdef0}"
 : "${KEY:?the name of an EC2 key pair in $REGION}"
 : "${HEAD:=t3.medium}" "${MASTER:=c6i.2xlarge}" "${WORKER:=m6i.large}" "${WORKERS:=30}"
-: "${CAPACITY:=SPOT}"      # or ONDEMAND. A node that is taken back is a worker lost, or a job queued again
-: "${PLACEMENT:=true}"     # in one placement group; not every type can be
-: "${ONE_THREAD:=true}"    # a core for a rank, not half of one; m1.small has nothing to switch off
+: "${CAPACITY:=SPOT}"      # or ONDEMAND. A reclaimed spot node means a lost worker or a requeued job
+: "${PLACEMENT:=true}"     # one placement group; not supported by every instance type
+: "${ONE_THREAD:=true}"    # a full core per rank, without hyper-threading; m1.small does not support the switch
 : "${IDLE_MIN:=5}" "${LIFETIME_H:=8}"
-# $ an hour: list prices on demand, an upper bound for spot. For other types and regions they have to be given.
+# On-demand list prices in $ per hour, an upper bound for spot. Set them for other types and regions.
 if [ "$REGION $HEAD $MASTER $WORKER" = "us-east-1 t3.medium c6i.2xlarge m6i.large" ]; then
   : "${HEAD_USD:=0.0416}" "${MASTER_USD:=0.34}" "${WORKER_USD:=0.096}"
 fi
@@ -20,7 +20,7 @@ export NAME REGION SUBNET KEY HEAD MASTER WORKER WORKERS CAPACITY STRATEGY PLACE
 
 case ${1-} in --dry-run) DRY=1 ;; "") DRY= ;; *) echo "usage: $0 [--dry-run]" >&2; exit 2 ;; esac
 
-run() {  # a command, or with --dry-run only its text
+run() {  # runs a command; with --dry-run only prints it
   printf '+'; printf ' %q' "$@"; echo
   [ -n "$DRY" ] || "$@"
 }
@@ -30,6 +30,6 @@ head_address() {
   pcluster describe-cluster --cluster-name "$NAME" --region "$REGION" --query headNode.publicIpAddress | tr -d '"'
 }
 
-on_head() {  # not pcluster ssh, which never tells that it failed
+on_head() {  # not pcluster ssh, which hides failures
   run ssh -o StrictHostKeyChecking=accept-new "ubuntu@$(head_address)" "$@"
 }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Starts the cluster, after saying what it can cost: SUBNET=... KEY=... launchers/ec2/up.sh [--dry-run]. See settings.sh.
+# Starts the cluster, after showing its maximum cost: SUBNET=... KEY=... launchers/ec2/up.sh [--dry-run]. See settings.sh.
 set -euo pipefail
 cd "$(dirname "$0")"
 MY_IP=${MY_IP:-$(curl -fsS https://checkip.amazonaws.com)}
@@ -23,7 +23,7 @@ fi
 if [ -n "$DRY" ]; then sed 's/^/  | /' "$filled"; fi
 run pcluster create-cluster --cluster-name "$NAME" --region "$REGION" --cluster-configuration "$filled"
 run aws cloudformation wait stack-create-complete --stack-name "$NAME" --region "$REGION"
-# The longest it may live: without its head, the other nodes end themselves.
+# Limits its lifetime: without the head node, the other nodes terminate themselves.
 for pause_s in 20 20 20 0; do
   if on_head "sudo shutdown -h +$((60 * LIFETIME_H))"; then exit 0; fi
   sleep "$pause_s"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs a command in a batch job: `exec bash preemptible.sh COMMAND...`. On USR1 a run writes a checkpoint and ends; the job is then
-# queued again. TERM (scancel, or a preemption after which SLURM itself queues the job again) ends it in the same way, for good.
+# Runs a command in a batch job: `exec bash preemptible.sh COMMAND...`. On USR1 the run writes a checkpoint and ends, and the job
+# is requeued. TERM (scancel, or a preemption after which SLURM itself requeues the job) ends the run without a requeue.
 "$@" &
 trap 'preempted=1; kill -USR1 $!' USR1
 trap 'kill -USR1 $!' TERM

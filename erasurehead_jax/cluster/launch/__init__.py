@@ -1,1 +1,1 @@
-"""From the launcher to the ranks: starts, watches and ends them."""
+"""The launcher's part: starts, watches and ends the ranks."""

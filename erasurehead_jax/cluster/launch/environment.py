@@ -3,7 +3,7 @@
 import os
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# What hosts that do not get this process's environment need of it.
+# Variables that are passed on to hosts that do not inherit this process's environment.
 CARRIED = (
     *THREADS,
     "PYTHONUNBUFFERED",
@@ -16,7 +16,7 @@ CARRIED = (
 
 
 def environment() -> dict[str, str]:
-    """One thread a rank, CPU unless the user says otherwise, and Open MPI as root where that is who we are."""
+    """One thread per rank, CPU unless the user chooses otherwise, and permission for Open MPI to run as root."""
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.getuid() == 0 else {}
     xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
     defaults = {"JAX_PLATFORMS": "cpu", "OMPI_MCA_mpi_yield_when_idle": "1"}

@@ -1,11 +1,11 @@
-"""One import for all ranks of a host: `python -m erasurehead_jax.cluster.launch.forkserver ADDRESS`.
+"""Imports once for all ranks of a host: `python -m erasurehead_jax.cluster.launch.forkserver ADDRESS`.
 
-Imports JAX and this package, but starts neither a JAX backend nor MPI, and forks a rank for every stub that asks. It
-has a single thread, so that forking is safe. It is the parent of its ranks: it reports to their stubs how they end,
-kills a rank whose stub is gone (even a stopped one), and takes all with it when it dies.
+The server imports JAX and this package, but starts neither a JAX backend nor MPI, and forks a rank for every stub that
+connects. It has a single thread, so that forking is safe. As the parent of its ranks it reports their exit to their
+stubs and kills a rank whose stub is gone (even a stopped one); its ranks do not outlive it.
 
-The launcher starts it early, beside its own work, and it ends when the launcher's pipe closes (`--with-stdin`). On
-other hosts the first stub starts it, and it ends after its last rank.
+The launcher starts it early, in parallel with its own work, and it ends when the launcher's pipe closes
+(`--with-stdin`). On other hosts the first stub starts it, and it ends after its last rank.
 """
 
 import atexit
@@ -28,16 +28,16 @@ from erasurehead_jax.cluster.signals import end_with_parent
 
 MODULE = "erasurehead_jax.cluster.launch.forkserver"
 WITH_STDIN = "--with-stdin"
-# What JAX imports when it first starts and compiles, 15 ms a rank; where it changes its mind the ranks import more.
+# Modules that JAX imports on its first compilation, 15 ms per rank. If a new version imports others, ranks do so.
 IMPORTED_BY_JAX_LATER = (
     "jax.experimental.multihost_utils",
     "jaxlib.mlir.dialects.mhlo",
     "jaxlib.mlir.dialects.builtin",
 )
-NEEDED_AFTER_TRAINING = ("scipy.stats",)  # slow to import, and nobody waits for it: only if the server has time
+NEEDED_AFTER_TRAINING = ("scipy.stats",)  # slow to import, so only when the server is idle
 IDLE_S = 3.0
-READ_BY_IMPORTS = ("JAX", "XLA", "LD_", "CUDA", *THREADS)  # variables: ranks get the others when forked
-UNUSED_S = 60.0  # a server without ranks that nobody holds open ends after so long
+READ_BY_IMPORTS = ("JAX", "XLA", "LD_", "CUDA", *THREADS)  # prefixes of variables; ranks set all others after the fork
+UNUSED_S = 60.0  # how long a server that no launcher holds open waits for its first rank
 
 
 UNNEEDED = ("backend=simulate", "hydra/launcher=", "cluster=slurm_srun", "-h", "--h", "-c", "--c", "--i", "-s", "--s")
@@ -64,16 +64,16 @@ _started: list[Started] = []  # at most one
 
 
 def start_early(arguments: list[str]) -> None:
-    """Starts a server beside the imports of this process, unless the command line says that no ranks will run here.
+    """Starts a server in parallel with this process's imports, unless the arguments show that no ranks will run here.
 
-    A wrong guess costs only time that another core has.
+    A wrong guess costs only time on another core.
     """
     if not any(argument.startswith(UNNEEDED) for argument in arguments):
         address(start=True)
 
 
 def address(start: bool) -> str:
-    """The address of the fork servers of this process; if `start`, one is starting or running on this host."""
+    """The address of this process's fork servers. With `start`, makes sure that one is started on this host."""
     now = {name: value for name, value in environment().items() if name.startswith(READ_BY_IMPORTS)}
     if _started and not _started[0].fits(now):
         stop()
@@ -86,7 +86,7 @@ def address(start: bool) -> str:
             env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # where it fails, ranks import by themselves, and show the error
+            stderr=subprocess.DEVNULL,  # if it fails, ranks import for themselves and show the error
             start_new_session=True,
         )
         _started.append(Started(server, now, name, os.getpid()))
@@ -94,7 +94,7 @@ def address(start: bool) -> str:
 
 
 def stop() -> None:
-    """Ends the server that this process has started, if there is one."""
+    """Ends the server that this process has started, if any."""
     while _started:
         started = _started.pop()
         if started.owner == os.getpid():
@@ -107,12 +107,12 @@ atexit.register(stop)
 
 
 def main() -> None:
-    """Serves until nobody needs it any more."""
+    """Serves until the server is no longer needed."""
     address = sys.argv[1]
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             listener.bind("\0" + address)
-        except OSError:  # another was first
+        except OSError:  # another server has the address
             return
         listener.listen(1024)
         _import_everything()
@@ -120,8 +120,8 @@ def main() -> None:
 
 
 def _import_everything() -> None:
-    """What a rank will need. Importing starts neither JAX's backend nor MPI."""
-    gc.disable()  # it takes a fifth of the time of the imports, and finds nothing
+    """Imports everything that a rank needs. This starts neither a JAX backend nor MPI."""
+    gc.disable()  # it would take a fifth of the import time and free nothing
     import optax  # noqa: F401
     from setproctitle import setproctitle
 
@@ -132,13 +132,13 @@ def _import_everything() -> None:
     import erasurehead_jax.optimizers  # noqa: F401
 
     _import(IMPORTED_BY_JAX_LATER)
-    setproctitle(f"erasurehead-jax fork server: {sys.argv[1]}")  # before a rank has an environment of its own
+    setproctitle(f"erasurehead-jax fork server: {sys.argv[1]}")  # before a rank replaces its environment
     gc.collect()
-    gc.freeze()  # so that the collector of a rank does not copy the pages that all share
+    gc.freeze()  # keeps the collector of a rank from copying shared pages
     gc.enable()
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
-        raise RuntimeError(f"{threads} threads after the imports: forking would not be safe")
+        raise RuntimeError(f"{threads} threads run after the imports, so forking is unsafe")
 
 
 def _import(names: tuple[str, ...]) -> None:
@@ -148,7 +148,7 @@ def _import(names: tuple[str, ...]) -> None:
 
 
 class Server:
-    """Forks ranks and looks after them."""
+    """Forks ranks and supervises them."""
 
     def __init__(self, listener: socket.socket, with_stdin: bool):
         self._listener = listener
@@ -168,8 +168,8 @@ class Server:
             signal.signal(number, signal.SIG_IGN)
 
     def serve(self) -> None:
-        """Until the launcher lets go of it, or after the last rank."""
-        patience_s = UNUSED_S  # with which a server that nobody holds open waits for its first rank
+        """Serves until the launcher closes its pipe or, without a launcher, until the last rank has ended."""
+        patience_s = UNUSED_S
         if not self._selector.select(IDLE_S):
             _import(NEEDED_AFTER_TRAINING)
         while self._held or self._ranks or patience_s:
@@ -184,7 +184,7 @@ class Server:
         try:
             _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if user != os.getuid():
-                raise PermissionError("only our own stubs")
+                raise PermissionError("the stub belongs to another user")
             size, streams, _, _ = socket.recv_fds(connection, 12, 3)
             request = bytearray()
             while len(request) < int(size):
@@ -230,10 +230,10 @@ class Server:
             os._exit(1)
 
     def _stub_gone(self, connection: socket.socket) -> None:
-        """The rank has nobody left who stands for it."""
+        """Kills the rank of a stub that is gone."""
         self._selector.unregister(connection)
-        for pid, its in self._ranks.items():
-            if its is connection:
+        for pid, other in self._ranks.items():
+            if other is connection:
                 os.kill(pid, signal.SIGKILL)
 
     def _reap(self, _: object) -> None:

@@ -1,4 +1,4 @@
-"""What the ranks print: messages for the launcher; everything else goes to the log of the job at hand."""
+"""Reads the ranks' output: messages go to the launcher, everything else to the log of the current job."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from typing import IO
 
 from erasurehead_jax.cluster.signals import Message, receive
 
-KEPT = 100_000  # characters of what has been printed, to explain a failed start without the disk
+KEPT = 100_000  # characters of output kept in memory, to explain a failed start without the disk
 
 
 class Output:
-    """Reads a pipe in a thread until it closes. A log that cannot be written costs the log only."""
+    """Reads a pipe in a thread until it closes. An unwritable log loses only the log."""
 
     def __init__(self, pipe: IO[bytes], log: Path):
         self.text = ""
@@ -23,19 +23,19 @@ class Output:
         self._thread.start()
 
     def follow(self, log: Path) -> None:
-        """From now on the log is there."""
+        """Writes to this log from now on."""
         before, self._log = self._log, _opened(log)
         with contextlib.suppress(OSError):
             before.close()
 
     def next_message(self, within_s: float) -> Message | None:
-        """The next message, if one comes within so many seconds."""
+        """The next message, or None if none arrives within this time."""
         with contextlib.suppress(queue.Empty):
             return self._messages.get(timeout=within_s)
         return None
 
     def close(self, within_s: float) -> None:
-        """Waits until everything has been read; what ranks that cannot be killed still print is dropped."""
+        """Waits until everything is read, or the time is up: ranks that cannot be killed may still print."""
         self._thread.join(within_s)
         with contextlib.suppress(OSError):
             self._log.close()

@@ -1,12 +1,12 @@
-"""What mpirun or srun starts for every rank. It has the rank forked by this host's fork server and stands in for it.
+"""The process that mpirun or srun starts for every rank. It has the fork server fork the rank and stands in for it.
 
     python -I -S stub.py ADDRESS HOST PID SPEC NAME=VALUE...
 
 The rank takes over this process's environment, with the variables named, its working directory, affinity and standard
-streams, so that PMIx and mpirun see it as theirs. Signals go on to the rank; this process ends as the rank did, and
-the rank never outlives it. HOST and PID are the launcher's.
+streams, so that PMIx and mpirun treat it as theirs. Signals are forwarded to the rank; this process ends as the rank
+did, and the rank never outlives it. HOST and PID are the launcher's.
 
-31 of these start while a round of imports would still be going on: only modules written in C are imported.
+Dozens of these start at once, so only modules written in C are imported, which is fast.
 """
 
 import _signal as signal  # pyright: ignore[reportMissingImports]
@@ -18,8 +18,8 @@ import time
 
 SERVER = "erasurehead_jax.cluster.launch.forkserver"
 RANK = "erasurehead_jax.cluster.rank"
-CONNECT_S = 20.0  # for the server to appear; it listens before it imports anything
-LOOK_EVERY_S = 1.0  # whether mpirun and the launcher are still there
+CONNECT_S = 20.0  # to wait for the server, which listens before it imports anything
+LOOK_EVERY_S = 1.0  # between checks that mpirun and the launcher still exist
 FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 
 
@@ -42,14 +42,14 @@ def main() -> None:
 
 
 class _Parents:
-    """mpirun, or its daemon, that started this process; and on its host the launcher."""
+    """The mpirun, or its daemon, that started this process and, if it is on this host, the launcher."""
 
     def __init__(self, host: str, launcher: int):
         self._parent = os.getppid()
         self._launcher = launcher if host == os.uname().nodename else None
 
     def look(self) -> None:
-        """Ends this process, and with it the rank, when mpirun is gone; ends mpirun when the launcher is."""
+        """Ends this process, and with it the rank, if mpirun is gone; ends mpirun if the launcher is gone."""
         if os.getppid() != self._parent:
             os._exit(1)
         try:
@@ -58,36 +58,36 @@ class _Parents:
         except ProcessLookupError:
             try:
                 os.kill(self._parent, signal.SIGTERM)
-            except PermissionError:  # it is SLURM's, which ends all ranks when one fails
+            except PermissionError:  # SLURM's, which ends all ranks when one fails
                 os._exit(1)
 
 
 class _Forked:
-    """A rank that the fork server has made. Its parent, the server, kills it when this connection closes."""
+    """A rank forked by the server, its parent, which kills it when this connection closes."""
 
     def __init__(self, connection: socket.socket):
         self._connection, self._unread = connection, b""
         pid = self._number()
         if pid is None:
-            raise ConnectionError("the server could not import")
+            raise ConnectionError("the fork server failed to start")
         self._pid = pid
 
     def ended(self, within_s: float) -> int | None:
-        """Its wait status, if it ends within so many seconds."""
+        """The wait status, or None if the rank does not end within this time."""
         if not self._unread and not select.select([self._connection], [], [], within_s)[0]:
             return None
         status = self._number()
-        return signal.SIGKILL if status is None else status  # the server is gone, and has taken the rank with it
+        return signal.SIGKILL if status is None else status  # the server is gone, and the rank with it
 
     def send(self, number: int) -> None:
-        """Passes a signal on."""
+        """Forwards a signal to the rank."""
         try:  # noqa: SIM105 - contextlib is slow to import
             os.kill(self._pid, number)
         except ProcessLookupError:
             pass
 
     def _number(self) -> int | None:
-        """The next line that the server sends."""
+        """The number in the server's next line, or None if the server is gone."""
         while b"\n" not in self._unread:
             if not (more := self._connection.recv(64)):
                 return None
@@ -97,7 +97,7 @@ class _Forked:
 
 
 class _Spawned:
-    """A rank that imports everything by itself, where forking is impossible."""
+    """A rank that imports everything itself, where forking is impossible."""
 
     def __init__(self, spec: str):
         from subprocess import Popen  # late: slow to import
@@ -105,7 +105,7 @@ class _Spawned:
         self._process = Popen([sys.executable, "-m", RANK, spec])
 
     def ended(self, within_s: float) -> int | None:
-        """Its wait status, if it ends within so many seconds."""
+        """The wait status, or None if the rank does not end within this time."""
         from subprocess import TimeoutExpired
 
         try:
@@ -115,12 +115,12 @@ class _Spawned:
         return -code if code < 0 else code << 8
 
     def send(self, number: int) -> None:
-        """Passes a signal on."""
+        """Forwards a signal to the rank."""
         self._process.send_signal(number)
 
 
 def _forked(address: str, spec: str) -> _Forked | None:
-    """None where there is no fork server and none can be started, or where it fails."""
+    """A forked rank, or None if there is no fork server and none can be started, or if it fails."""
     if sys.platform != "linux":
         return None
     cores = ",".join(map(str, os.sched_getaffinity(0)))
@@ -137,7 +137,7 @@ def _forked(address: str, spec: str) -> _Forked | None:
 
 
 def _connect(address: str) -> socket.socket:
-    """To the server of this host, which the first rank here starts if the launcher has not."""
+    """Connects to the server of this host, which the first rank here starts if the launcher has not."""
     until_s, server = time.monotonic() + CONNECT_S, None
     first = os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
     while True:
@@ -154,12 +154,12 @@ def _connect(address: str) -> socket.socket:
         time.sleep(0.01)
     process_user_group = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     if int.from_bytes(process_user_group[4:8], sys.byteorder) != os.getuid():
-        raise PermissionError("this server is another user's")
+        raise PermissionError("the fork server belongs to another user")
     return connection
 
 
 def _start_server(address: str) -> object:
-    """In a session of its own: it outlives this rank. Where it fails, ranks import by themselves and show the error."""
+    """Starts a server in its own session, so that it outlives this rank. If it fails, ranks import for themselves."""
     from subprocess import DEVNULL, Popen
 
     command = [sys.executable, "-m", SERVER, address]
@@ -167,7 +167,7 @@ def _start_server(address: str) -> object:
 
 
 def _end_like(status: int) -> None:
-    """Ends with this wait status, so that mpirun sees how the rank ended."""
+    """Ends this process with the rank's wait status, so that mpirun sees how the rank ended."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:

@@ -1,4 +1,4 @@
-"""Starts the ranks, watches them, keeps them for the next job of a multirun, and cleans up after them."""
+"""Starts the ranks, watches them, reuses them for the next job of a multirun, and cleans up after them."""
 
 import atexit
 import contextlib
@@ -21,26 +21,26 @@ from erasurehead_jax.rundir.files import LOG, NEXT, replacing
 from erasurehead_jax.rundir.life import Ending
 
 LOOK_EVERY_S = 0.2
-LOOKS = 3  # until a rank that is not seen counts as dead: while a process starts, its command line may be empty
-FOLLOW_S = 3.0  # from the master's end, or a rank's failure, to that of what started it
+LOOKS = 3  # missing this often, a rank counts as dead: the command line of a starting process may be empty
+FOLLOW_S = 3.0  # from the end of the master, or a failure, to the end of mpirun or srun
 GRACE_S = 8.0  # from SIGTERM to SIGKILL; prterun needs about 2 s to end its ranks
 
 
 class Ranks(NamedTuple):
-    """What was started, and for which jobs it will do."""
+    """The ranks that were started, and the kind of jobs that can reuse them."""
 
     starter: subprocess.Popen  # mpirun or srun
     output: Output
     kind: tuple[Any, ...]  # program, options, workers
-    run_dir: Path  # of the last job: they look there for the next one
+    run_dir: Path  # of the last job, where the ranks look for the next one
 
 
-_waiting: list[Ranks] = []  # at most one: they have done their job, and wait for another
+_waiting: list[Ranks] = []  # at most one; its ranks have finished a job and wait for another
 
 
 @dataclass
 class Progress:
-    """How far a job has come, by its messages."""
+    """The progress of a job, according to its messages."""
 
     connected: bool = False
     started: bool = False
@@ -48,7 +48,7 @@ class Progress:
     failed: Failed | Refused | None = None  # the first
 
     def take(self, message: Message) -> None:
-        """Takes a message into account."""
+        """Updates the progress."""
         match message:
             case Connected():
                 self.connected = True
@@ -61,20 +61,20 @@ class Progress:
 
     @property
     def stay(self) -> bool:
-        """Do the ranks wait for another job?"""
+        """Whether the ranks wait for another job."""
         return self.outcome is not None and self.outcome.stay
 
 
 def run_ranks(spec: JobSpec, watch: Callable[[], None]) -> Ending:
-    """Runs rank 0 and the workers through a job.
+    """Runs a job on rank 0 and the workers.
 
     If `more` jobs may follow, the ranks then wait for the next one. They end with `end_waiting`, with this process, or
-    when a job needs other ones, fails or loses a worker.
+    when a job needs different ranks, fails or loses a worker.
 
-    `watch` is called now and then. Ctrl-C, SIGTERM and SIGUSR1 request an end after the round at hand. A second one, or
-    a SIGHUP, ends the ranks at once.
+    `watch` is called regularly. Ctrl-C, SIGTERM and SIGUSR1 request a stop after the current round. A second signal, or
+    SIGHUP, ends the ranks at once.
 
-    Raises ConfigError if the job cannot run for a reason that a user can mend.
+    Raises ConfigError if the job cannot run for a reason that the user can fix.
     """
     requests: list[int] = []
     cluster, log = spec.config["cluster"], Path(spec.run_dir) / LOG
@@ -84,7 +84,7 @@ def run_ranks(spec: JobSpec, watch: Callable[[], None]) -> Ending:
         if ranks:
             ranks.output.follow(log)
             _attend(ranks, spec, watch, requests, progress)
-        if ranks is None or not (requests or progress.started):  # one has died since its last job
+        if ranks is None or not (requests or progress.started):  # a rank has died since the last job
             ranks, progress = _start(spec, kind, log), Progress()
             _attend(ranks, spec, watch, requests, progress)
     watch()
@@ -92,7 +92,7 @@ def run_ranks(spec: JobSpec, watch: Callable[[], None]) -> Ending:
 
 
 def end_waiting() -> None:
-    """Lets ranks that wait for another job end."""
+    """Ends the ranks that wait for another job."""
     while _waiting:
         ranks = _waiting.pop()
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -105,9 +105,9 @@ atexit.register(end_waiting)
 
 
 def _hand_over(spec: JobSpec, kind: tuple[Any, ...]) -> Ranks | None:
-    """Gives the job to the ranks that wait for one, if they will do."""
+    """Hands the job to the waiting ranks, if they suit it."""
     if _waiting and _waiting[0].kind == kind and spec.more:
-        with contextlib.suppress(OSError):  # somebody has removed the directory
+        with contextlib.suppress(OSError):  # the directory was removed
             _leave_job(_waiting[0].run_dir, spec.to_json())
             return _waiting.pop()
     end_waiting()
@@ -115,7 +115,7 @@ def _hand_over(spec: JobSpec, kind: tuple[Any, ...]) -> Ranks | None:
 
 
 def _leave_job(run_dir: Path, job: str) -> None:
-    """Where the ranks whose last job had this run directory look for the next one; empty: there are no more."""
+    """Writes the next job where the ranks look for it; an empty one means that there are no more."""
     with replacing(run_dir / NEXT) as partial:
         partial.write_text(job)
 
@@ -127,14 +127,14 @@ def _start(spec: JobSpec, kind: tuple[Any, ...], log: Path) -> Ranks:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment(),
-        start_new_session=True,  # the terminal's Ctrl-C is for this process, which passes it on
+        start_new_session=True,  # Ctrl-C in the terminal reaches only this process, which forwards it
     )
     assert starter.stdout is not None
     return Ranks(starter, Output(starter.stdout, log), kind, Path(spec.run_dir))
 
 
 def _attend(ranks: Ranks, spec: JobSpec, watch: Callable[[], None], requests: list[int], progress: Progress) -> None:
-    """Until the job is over; the ranks then wait for another, or have ended."""
+    """Waits until the job has ended; its ranks then wait for another one, or are ended."""
     try:
         _wait(ranks, watch, requests, spec.config["cluster"]["startup_s"], progress)
     finally:
@@ -147,10 +147,10 @@ def _attend(ranks: Ranks, spec: JobSpec, watch: Callable[[], None], requests: li
 
 
 def _wait(ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_s: float, progress: Progress) -> None:
-    """Until mpirun or srun has ended, or rank 0 is done or failed and they had a while to follow, if they are to end.
+    """Waits until mpirun or srun has ended or, once a rank has reported an outcome or a failure, for FOLLOW_S more.
 
-    A rank that dies before MPI_Init is through leaves the others there for ever: that ends the job at once if it was on
-    this machine, else after `startup_s`.
+    A rank that dies before MPI_Init completes leaves the others there for ever: this ends the job at once if the rank
+    was on this machine, else after `startup_s`.
     """
     passed_on, over_s, most, fewer, ready_s = False, None, 0, 0, time.monotonic() + startup_s
     while ranks.starter.poll() is None:
@@ -158,12 +158,12 @@ def _wait(ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_
             progress.take(message)
         watch()
         if requests and not progress.started:
-            return  # nothing to keep
+            return  # there is nothing to save
         here = 0 if progress.connected else _ranks_here(ranks.starter.pid)
         fewer = fewer + 1 if here < most and not progress.connected else 0
         most = max(most, here)
         if not progress.started and (fewer >= LOOKS or time.monotonic() > ready_s):
-            progress.take(Failed("a rank died, or hangs, while the job was starting"))
+            progress.take(Failed("a rank died or hung while the job was starting"))
             return
         if requests and not passed_on:
             ranks.starter.send_signal(INTERRUPT)
@@ -195,18 +195,18 @@ def _ending(spec: JobSpec, ranks: Ranks, progress: Progress, requests: list[int]
         text = progress.failed.text.rstrip()
     else:
         text = (
-            f"rank 0, the master, is lost ({spec.config['cluster']['program']} ended with {ranks.starter.returncode})"
+            f"the master (rank 0) is lost ({spec.config['cluster']['program']} exited with {ranks.starter.returncode})"
         )
     return Ending(Status.FAILED, f"{text}\nsee {Path(spec.run_dir) / LOG}")
 
 
 def _ranks_here(pid: int) -> int:
-    """How many ranks mpirun has started on this machine; 0 where the system does not tell."""
+    """The number of ranks that mpirun has started on this machine; 0 where /proc does not show it."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return 0
-    mpirun = _command_line(str(pid))  # also that of a child that has just been forked, and will be an ssh
+    mpirun = _command_line(str(pid))  # a child just forked for ssh has it too
     return sum(command.STUB.encode() in line != mpirun for line in map(_command_line, children))
 
 
@@ -219,7 +219,7 @@ def _command_line(pid: str) -> bytes:
 
 @contextlib.contextmanager
 def _handling(requests: list[int]) -> Iterator[None]:
-    """Ctrl-C and requests to end are collected, except those that are ignored (as a shell does for `&`)."""
+    """Collects Ctrl-C and requests to stop, except signals that are ignored (as a shell does for `&`)."""
 
     def collect(number: int, _: object) -> None:
         requests.append(number)

@@ -1,12 +1,12 @@
 """Messages between master and workers over MPI; only wire.py imports mpi4py.
 
-Nothing piles up. A model for a worker waits in a mailbox of one: while the previous send is unfinished, only the newest
-model is remembered. Sends are synchronous-mode (`Issend`), so they finish when the receiver has begun to take the
-message, however small it is; a buffer is written again only after its send finished, and no send is ever cancelled.
-Receives are posted ahead, one a message. Waiting is polling with naps: a blocking MPI wait would burn a core.
+Messages never accumulate. Each worker has a mailbox for one model: while the previous send is unfinished, only the
+newest model is kept. Sends are synchronous (`Issend`), so they complete when the receiver has begun to receive the
+message, however small it is; a buffer is reused only after its send has completed, and no send is ever cancelled.
+Receives are posted in advance, one per message. Waiting is polling with sleeps: a blocking MPI wait would use a core.
 
-A worker that dies is noticed through ULFM (User-Level Failure Mitigation): whatever the master has in flight with it
-fails with MPI_ERR_PROC_FAILED, once, and everything else goes on.
+A dead worker is detected through ULFM (User-Level Failure Mitigation): every pending operation of the master with it
+fails with MPI_ERR_PROC_FAILED, once, and all other communication continues.
 """
 
 from erasurehead_jax.cluster.transport.master_end import Answer, Faulty, Lost, MasterEnd

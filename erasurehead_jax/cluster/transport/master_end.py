@@ -1,4 +1,4 @@
-"""The master's side of the transport, and how it learns that a worker has died."""
+"""The master's side of the transport, including the detection of dead workers."""
 
 import time
 from typing import NamedTuple
@@ -21,14 +21,14 @@ from erasurehead_jax.cluster.transport.wire import (
 
 
 class Answer(NamedTuple):
-    """A message that has arrived; its vector stays readable until `release`."""
+    """A message that has arrived; its vector is valid until `release`."""
 
     round: int
     message: int
 
 
 class Faulty(NamedTuple):
-    """Something of the wrong length came as this message."""
+    """An answer of the wrong length has arrived for this message."""
 
     message: int
 
@@ -47,13 +47,13 @@ class MasterEnd:
         self._owner = owner
         self._workers = workers
         self._dead = np.zeros(workers, bool)
-        self._losses: list[Lost] = []  # not yet told
+        self._losses: list[Lost] = []  # not yet reported
         self.coordinates = self._hellos(dim)
         self._outbox = [Packet(len(c), dtype) for c in self.coordinates]
         self._sends = [MPI.REQUEST_NULL] * workers
         self._newest: tuple[int, np.ndarray | None, np.ndarray] = (STOP, None, np.zeros(workers))
-        self._outdated = np.zeros(workers, bool)  # the worker's mailbox must be filled again
-        self.sign_s = np.full(workers, time.perf_counter())  # when it last took a model or answered
+        self._outdated = np.zeros(workers, bool)  # whether the worker's mailbox must be refilled
+        self.sign_s = np.full(workers, time.perf_counter())  # when the worker last received a model or answered
         self._inbox = [Packet(len(self.coordinates[j]), dtype) for j in owner]
         self._receives = [MPI.REQUEST_NULL] * len(owner)
         self._statuses = [MPI.Status() for _ in owner]
@@ -63,18 +63,18 @@ class MasterEnd:
         self.received_bytes = 0
 
     def _hellos(self, dim: int) -> list[Int[np.ndarray, " t"]]:
-        """Waits until every worker is ready and has said which coordinates it touches; none if it died before."""
+        """Waits until every worker is ready and has sent the coordinates it touches; empty for one that died before."""
         coordinates: list[np.ndarray] = [np.empty(0, np.int64)] * self._workers
         for j, touched in from_everybody(Tag.HELLO, np.dtype(np.int64), self._lose):
             if len(touched) == 1 and touched[0] == ALL:
                 touched = np.arange(dim)
-            # Workers with the same blocks share one array, and later one gather of the model.
+            # Workers with the same blocks share one array, so that the model is gathered once for them.
             shared = (c for c in coordinates if np.array_equal(c, touched))
             coordinates[j] = next(shared, touched)
         return coordinates
 
     def _lose(self, worker: int, error: MPI.Exception) -> None:
-        """Raises the error again if it says anything else than that the worker has died."""
+        """Records the loss of a worker. Raises any error other than the death of its process."""
         if error.Get_error_class() != MPI.ERR_PROC_FAILED:
             raise error
         if not self._dead[worker]:
@@ -82,7 +82,7 @@ class MasterEnd:
             self._losses.append(Lost(worker))
 
     def send_model(self, round_: int, x: Float[np.ndarray, " d"], delay_s: Float[np.ndarray, " k"]) -> None:
-        """Puts a new model into every mailbox. `x` and `delay_s` must not be written to afterwards."""
+        """Puts a new model into every mailbox. `x` and `delay_s` must not be modified afterwards."""
         self._newest = (round_, x, delay_s)
         self._outdated[:] = True
         self._fill_mailboxes()
@@ -112,7 +112,7 @@ class MasterEnd:
             self._outdated[j] = False
 
     def _taken(self, worker: int) -> bool:
-        """Has the worker taken its last model?"""
+        """Whether the worker has received its last model."""
         if self._sends[worker] == MPI.REQUEST_NULL:
             return True
         try:
@@ -125,7 +125,7 @@ class MasterEnd:
         return taken
 
     def poll(self, until_s: float) -> list[Answer | Faulty | Lost]:
-        """What has happened; naps first if nothing has, but not beyond `until_s` of the clock."""
+        """New events; if there are none, sleeps briefly first, but not beyond `until_s` of time.perf_counter()."""
         self._fill_mailboxes()
         events = self._receive()
         if not events:
@@ -163,7 +163,7 @@ class MasterEnd:
         return events
 
     def silence_s(self, listen_after_s: float) -> Float[np.ndarray, " k"]:
-        """For how long each worker has neither taken a model nor answered; nor, if that is long, given another sign."""
+        """Seconds since each worker received a model or answered or, if that is long, sent another sign of life."""
         now_s = time.perf_counter()
         for j in np.flatnonzero((now_s - self.sign_s > listen_after_s) & ~self._dead).tolist():
             self._take_sign(j)
@@ -178,11 +178,11 @@ class MasterEnd:
             self._lose(worker, error)
 
     def vector(self, message: int) -> Float[np.ndarray, " t"]:
-        """What the message says, on its worker's coordinates."""
+        """The content of a message, on its worker's coordinates."""
         return self._inbox[message].payload
 
     def release(self, message: int) -> None:
-        """The vector has been used or will not be: ready for the worker's next answer."""
+        """Frees the buffer of a message for the worker's next answer."""
         worker = int(self._owner[message])
         if self._dead[worker] or self._posted[message]:
             return
@@ -193,20 +193,20 @@ class MasterEnd:
             self._lose(worker, error)
 
     def dismiss(self) -> None:
-        """Tells every worker that there are no more models; what still comes is dropped."""
+        """Tells every worker that there are no more models. Answers that still arrive are dropped."""
         self._newest = (STOP, None, np.zeros(self._workers))
         self._outdated[:] = True
         self._staying = set(range(self._workers))
 
     def staying(self, until_s: float) -> list[int]:
-        """Waits until all workers that live have said goodbye, at most until this instant; those that have not."""
+        """Waits for the goodbyes of the live workers, at most until this instant. Returns those still missing."""
         nap = Nap()
         while True:
             for event in self.poll(time.perf_counter()):
                 if isinstance(event, Answer):
                     self.release(event.message)
             for message in range(len(self._receives)):
-                self.release(message)  # also those of a round that was interrupted
+                self.release(message)  # also those of an interrupted round
             for j in sorted(self._staying):
                 self._take_sign(j)
                 try:
@@ -223,12 +223,12 @@ class MasterEnd:
 
     @property
     def complete(self) -> bool:
-        """Are all workers alive?"""
+        """Whether all workers are alive."""
         return not self._dead.any()
 
     def release_workers(self, stay: bool) -> bool:
-        """After everybody's goodbye: lets the workers, and this rank, finalize; or if `stay` and nobody is dead, keeps
-        them for the next job. Returns whether they stay.
+        """After all goodbyes, keeps the workers for the next job if `stay` and all are alive; else lets them, and this
+        rank, finalize. Returns whether they stay.
         """
         verdict = Release.SHRINK if not self.complete else Release.STAY if stay else Release.END
         for j in np.flatnonzero(~self._dead).tolist():

@@ -1,4 +1,4 @@
-"""What both ends share: the tags, the packets, the naps. The only mpi4py import."""
+"""The part shared by both ends: tags, packets and polling. The only mpi4py import."""
 
 import json
 import time
@@ -9,43 +9,43 @@ from typing import Any
 import mpi4py
 import numpy as np
 
-mpi4py.rc.initialize = mpi4py.rc.finalize = False  # a fork server imports this, and only its forks start MPI
+mpi4py.rc.initialize = mpi4py.rc.finalize = False  # the fork server imports this, and only its children start MPI
 
 from mpi4py import MPI  # noqa: E402
 
 
 class Tag(IntEnum):
-    """What an MPI message is. Message m of a round has the tag ANSWER + m."""
+    """The kinds of MPI messages. Message m of a round has the tag ANSWER + m."""
 
     MODEL = 1
-    HELLO = 2  # a worker is ready, and touches these coordinates
-    GOODBYE = 3  # a worker has taken the last model, and its answers have been received
+    HELLO = 2  # a worker is ready; lists the coordinates that it touches
+    GOODBYE = 3  # a worker has finished, and all its answers have been received
     RELEASE = 4  # the master's reply to a goodbye
     JOB = 5
     INTRODUCTION = 6
-    SIGN = 7  # of life
+    SIGN = 7  # a heartbeat
     ANSWER = 16
 
 
 class Release(IntEnum):
-    """What ranks do after a job."""
+    """What the ranks do after a job."""
 
     END = 0
-    SHRINK = 1  # end, after the dead have been cut off
+    SHRINK = 1  # remove dead ranks from the communicator, then end
     STAY = 2  # wait for the next job
 
 
-REHEARSAL, STOP = -1, -2  # instead of a round: a model to answer at once, no more models
-ALL = -1  # instead of coordinates: every one
-HEADER = 16  # bytes: the round (int64) and the seconds to sleep first (float64)
+REHEARSAL, STOP = -1, -2  # in place of a round: a discarded trial round; no more models
+ALL = -1  # in place of coordinates: all of them
+HEADER = 16  # bytes: the round (int64) and the injected delay in seconds (float64)
 FIRST_NAP_S, LONGEST_NAP_S = 50e-6, 2e-3
 MASTER_NAP_S = 100e-6
 
-Broken = MPI.Exception  # on a worker: the master is gone, there is nobody else that it speaks to
+Broken = MPI.Exception  # on a worker it means that the master is lost, its only peer
 
 
 class Nap:
-    """Sleeps that double from 50 us to 2 ms: quick to react when an answer is near, idle when it is not."""
+    """Sleeps that double from 50 us to 2 ms: fast at first, and idle in a long wait."""
 
     def __init__(self):
         self._next_s = FIRST_NAP_S
@@ -57,7 +57,7 @@ class Nap:
 
 
 class Packet:
-    """A buffer that travels: a round, the sleep that the delay model injects, and a vector."""
+    """A message buffer: a round, the injected delay and a vector."""
 
     def __init__(self, length: int, dtype: np.dtype):
         self.bytes = np.zeros(HEADER + length * dtype.itemsize, np.uint8)
@@ -72,7 +72,7 @@ class Packet:
 
     @property
     def delay_s(self) -> float:
-        """Seconds that the worker sleeps before it computes."""
+        """The injected delay: seconds that the worker sleeps before it computes."""
         return float(self._delay_s[0])
 
     def label(self, round_: int, delay_s: float = 0.0) -> None:
@@ -82,7 +82,7 @@ class Packet:
 
 
 def start() -> None:
-    """Starts MPI on this rank. Rank 0 has threads (tracking), but only its main one speaks MPI."""
+    """Starts MPI on this rank. Rank 0 has other threads (tracking), but only the main one calls MPI."""
     MPI.Init_thread(MPI.THREAD_FUNNELED)
     MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)
 
@@ -103,20 +103,20 @@ def mpi_version() -> str:
 
 
 def introduce(mine: dict[str, Any]) -> list[dict[str, Any] | None]:
-    """On rank 0 what all ranks say of themselves, None for one that has died; nothing on the others."""
+    """Collects the introductions of all ranks on rank 0, None for one that has died. Empty on other ranks."""
     if rank() > 0:
         MPI.COMM_WORLD.Send(np.frombuffer(json.dumps(mine).encode(), np.uint8), 0, Tag.INTRODUCTION)
         return []
-    said: list[dict[str, Any] | None] = [mine, *[None] * (size() - 1)]
-    for j, words in from_everybody(Tag.INTRODUCTION, np.dtype(np.uint8), lambda *_: None):
-        said[j + 1] = json.loads(words.tobytes())
-    return said
+    introductions: list[dict[str, Any] | None] = [mine, *[None] * (size() - 1)]
+    for j, content in from_everybody(Tag.INTRODUCTION, np.dtype(np.uint8), lambda *_: None):
+        introductions[j + 1] = json.loads(content.tobytes())
+    return introductions
 
 
 def from_everybody(
     tag: int, dtype: np.dtype, lose: Callable[[int, MPI.Exception], None]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Waits for one message from every worker, as they come; `lose` is called for one that fails to send it."""
+    """Yields one message from every worker, in order of arrival; calls `lose` for a worker that fails to send it."""
     comm, status, nap = MPI.COMM_WORLD, MPI.Status(), Nap()
     silent = set(range(size() - 1))
     while silent:
@@ -134,7 +134,7 @@ def from_everybody(
 
 
 def hand_out(job: str) -> None:
-    """Gives the next job to every worker that waits in `take_job`; an empty one: there are no more."""
+    """Sends the next job to every worker that waits in `take_job`; an empty one means that there are no more."""
     for j in range(1, size()):
         MPI.COMM_WORLD.Send(np.frombuffer(job.encode(), np.uint8), j, Tag.JOB)
 

@@ -17,7 +17,7 @@ from erasurehead_jax.cluster.transport.wire import (
 
 
 class WorkerEnd:
-    """A worker's ends: the newest model in, answers out, and every `sign_every_s` without either a sign of life."""
+    """A worker's ends: the newest model in, answers out, and a sign of life after `sign_every_s` without either."""
 
     def __init__(
         self,
@@ -44,25 +44,25 @@ class WorkerEnd:
         return self._comm.Irecv(self._models[self._incoming].bytes, 0, Tag.MODEL)
 
     def newer(self) -> bool:
-        """Has a model arrived that is newer than the one in use? Only the newest is kept."""
+        """Whether a model newer than the one in use has arrived. Only the newest is kept."""
         self._give_sign()
         if self._receive != MPI.REQUEST_NULL and self._receive.Test():
-            self._signed_s = time.perf_counter()  # the master sees that it was taken
+            self._signed_s = time.perf_counter()  # receiving a model is a sign of life
             self._ready, spare = self._incoming, self._ready
             self._incoming = spare if spare >= 0 else ({0, 1, 2} - {self._used, self._ready}).pop()
-            if self._models[self._ready].round != STOP:  # after STOP nothing more comes
+            if self._models[self._ready].round != STOP:  # nothing follows STOP
                 self._receive = self._post()
         return self._ready >= 0
 
     def _give_sign(self) -> None:
-        """Not while the last one is on its way, so that they do not pile up."""
+        """Sends a sign of life when due, unless the last one is still in flight."""
         now_s = time.perf_counter()
         if now_s > self._signed_s + self._sign_every_s and self._sign.Test():
             self._sign = self._comm.Issend(np.empty(0, np.uint8), 0, Tag.SIGN)
             self._signed_s = now_s
 
     def next_model(self) -> Packet | None:
-        """Waits for a model newer than the last; None when there are no more."""
+        """Waits for a model newer than the last one. Returns None if there are no more."""
         nap = Nap()
         while not self.newer():
             nap()
@@ -71,11 +71,11 @@ class WorkerEnd:
         return None if packet.round == STOP else packet
 
     def overtaken(self, cancel: bool) -> bool:
-        """Is the work in hand to be abandoned? At the end of the job always, for a newer model if `cancel`."""
+        """Whether to abandon the current work: at the end of the job, or for a newer model if `cancel`."""
         return self.newer() and (cancel or self._models[self._ready].round == STOP)
 
     def sleep(self, seconds: float, cancel: bool) -> bool:
-        """Sleeps unless overtaken; returns False at once if it is."""
+        """Sleeps for the injected delay. Returns False as soon as it is overtaken."""
         end_s, nap = time.perf_counter() + seconds, Nap()
         while (left_s := end_s - time.perf_counter()) > 0:
             if self.overtaken(cancel):
@@ -84,7 +84,7 @@ class WorkerEnd:
         return True
 
     def answer(self, message: int, round_: int, vector: Float[np.ndarray, " t"]) -> None:
-        """Sends a message, once the worker's previous one has left its buffer."""
+        """Sends a message, once the previous send from its buffer has completed."""
         self._finish(message)
         packet = self._answers[message]
         packet.label(round_)
@@ -92,8 +92,8 @@ class WorkerEnd:
         self._sends[message] = self._comm.Issend(packet.bytes, 0, Tag.ANSWER + message)
 
     def goodbye(self) -> bool:
-        """Waits until everything sent has been taken, tells the master, and waits for its word: True if there may be
-        another job, False if all may finalize.
+        """Waits until all sends have completed, says goodbye, and waits for the master's reply. Returns whether another
+        job may follow; if not, all ranks finalize.
         """
         for message in self._sends:
             self._finish(message)
@@ -106,7 +106,7 @@ class WorkerEnd:
         while not released.Test():
             nap()
         if verdict[0] == Release.SHRINK:
-            self._comm.Shrink()  # without the dead: with them MPI_Finalize would hang
+            self._comm.Shrink()  # MPI_Finalize would hang with dead ranks
         return bool(verdict[0] == Release.STAY)
 
     def _finish(self, message: int) -> None:
