@@ -191,7 +191,7 @@ def test_kinds_are_those_of_the_objects():
         (
             ("grid.workers=[6,900]", "grid.wait_for=1"),
             2,
-            "left out: 1 grid point of uncoded: blocks=900: there are only",
+            "left out: 1 grid point of uncoded: blocks=900: must be at most",
         ),
         (("delay=slow_workers", "+grid.slow=[1,7]"), 2, "left out: 1 grid point of uncoded: delay.slow=7: must be"),
     ],

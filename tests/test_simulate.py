@@ -494,16 +494,19 @@ def test_points_that_differ_in_more_than_numbers_do_not_stack(other: Point):
 
 
 @pytest.mark.parametrize(
-    ("build", "told"),
+    ("build", "message"),
     [
         (lambda: point(late="later"), "late=later: must be one of cancel, skip, queue, wait"),
         (lambda: Point(IGNORE, Exponential(1.0), "cancel", compute_s=-1.0), "compute_s=-1.0: must be a finite number"),
         (lambda: Point(IGNORE, Exponential(1.0), "cancel", overhead_s=float("nan")), "overhead_s=nan: must be"),
-        (lambda: Simulation(synthetic(rows=6), Logistic(), [point()]), "blocks=6: there are only"),
+        (
+            lambda: Simulation(synthetic(rows=6), Logistic(), [point()]),
+            "blocks=6: must be at most the number of training rows",
+        ),
     ],
 )
-def test_what_cannot_be_simulated_is_refused(build, told: str):
-    with pytest.raises(ConfigError, match=told):
+def test_what_cannot_be_simulated_is_refused(build, message: str):
+    with pytest.raises(ConfigError, match=message):
         build()
 
 

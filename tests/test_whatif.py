@@ -266,13 +266,13 @@ BAD = {
     "late=later": "late=later: must be one of cancel, skip, queue, wait",
     "targets=nan mode=training": "targets=nan: must be a finite number",
     "evaluate_every=null mode=training": "evaluate_every=null: must be a whole number, at least 1",
-    "data.task=regression mode=training": "is no class; logistic needs targets -1 and +1",
+    "data.task=regression mode=training": "is not a class; logistic needs targets -1 and +1",
     "data.rows=5 mode=training": "the test AUC cannot be computed",
-    "workers=900 grid.scheme=uncoded mode=training": "blocks=900: there are only 803 training rows",
+    "workers=900 grid.scheme=uncoded mode=training": "blocks=900: must be at most the number of training rows, 803",
     "delay=trace": "delay.path",
     TRACE.format("missing"): "delay.path=../missing.npz: cannot be read as a recording",
     TRACE.format("negative"): "delay.path=../negative.npz: times must be finite and not negative",
-    TRACE.format("narrow"): "delay.path=../narrow.npz: has 5 workers, fewer than workers=6; ask for fewer, or",
+    TRACE.format("narrow"): "delay.path=../narrow.npz: has 5 workers, fewer than workers=6; reduce workers, or",
     TRACE.format("narrow") + " delay.resample=perhaps": "resample=perhaps: must be true or false",
 }
 
