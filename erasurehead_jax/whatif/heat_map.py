@@ -1,4 +1,4 @@
-"""The quickest scheme for every (c, r), as a map."""
+"""A heat map of the fastest scheme at each (c, r)."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from erasurehead_jax.whatif.grid import GridPoint
 def heat_map(
     axis: Axes, points: Sequence[GridPoint], time_s: Float[np.ndarray, "points seeds"], inside: Sequence[int]
 ) -> None:
-    """Draw the quickest median time at every (c, r) on a logarithmic scale, with the scheme it belongs to."""
+    """Draws the smallest median time at each (c, r) on a logarithmic scale, with the scheme that attains it."""
     loads = sorted({points[i].labels["load"] for i in inside})
     heard = sorted({points[i].labels["wait_for"] for i in inside})
     quickest: dict[tuple[int, int], int] = {}
@@ -39,13 +39,13 @@ def heat_map(
         scheme = str(points[i].labels["scheme"]).replace("_", "\n")
         colour = "white" if dark else "black"
         axis.text(column, row, f"{words}\n{scheme}", ha="center", va="center", fontsize=7, color=colour)
-    axis.set(xlabel="r, workers waited for at most", ylabel="c, blocks a worker holds")
+    axis.set(xlabel="r, maximum number of workers waited for", ylabel="c, blocks per worker")
     axis.set_xticks(range(len(heard)), [str(each) for each in heard])
     axis.set_yticks(range(len(loads)), [str(each) for each in loads])
 
 
 def _scale(values: Float[np.ndarray, "loads heard"]) -> Normalize:
-    """Logarithmic, with room so that a single value or equal ones have a colour; linear if a time is zero."""
+    """Logarithmic, padded so that a single value or equal ones have a colour; linear if a time is zero."""
     known = values[np.isfinite(values)]
     if not len(known) or known.min() <= 0:
         return Normalize(0, known.max() if len(known) and known.max() > 0 else 1)
@@ -53,7 +53,7 @@ def _scale(values: Float[np.ndarray, "loads heard"]) -> Normalize:
 
 
 def plain_logarithms(axis: Axis) -> None:
-    """Label a logarithmic axis with plain numbers at 1, 2 and 5."""
+    """Labels a logarithmic axis with plain numbers at 1, 2 and 5."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
