@@ -35,9 +35,8 @@ def main() -> None:
     predicted_s = bare_s + 100 * overhead_s
     print(f"{short['data']}, 30 workers, c = 3, r = 11, sleeps of mean 0.5 s: 100 rounds took {spent_s:.2f} s")
     print(f"  predicted from the delays alone {bare_s:.2f} s: ratio {bare_s / spent_s:.3f}")
-    print(
-        f"  with {1e3 * overhead_s:.1f} ms per round for the master {predicted_s:.2f} s: ratio {predicted_s / spent_s:.3f}"
-    )
+    master = f"{1e3 * overhead_s:.1f} ms per round for the master"
+    print(f"  with {master} {predicted_s:.2f} s: ratio {predicted_s / spent_s:.3f}")
 
 
 if __name__ == "__main__":

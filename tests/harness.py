@@ -1,4 +1,4 @@
-"""Real training runs in a subprocess, with a time limit, and a delay model and data sets that only tests want."""
+"""Real training runs in a subprocess with a time limit, and delay models and data sets for tests only."""
 
 import contextlib
 import json
@@ -23,11 +23,11 @@ from erasurehead_jax.data import Rows, synthetic
 from erasurehead_jax.types import AnyArray, Key, Number
 
 TESTS = Path(__file__).parent
-LIMIT_S = 120  # a deadlock fails fast; nothing is asserted about the time itself
+LIMIT_S = 120  # so that a deadlock fails; no test asserts anything about the time itself
 
 
 class Fixed(AbstractDelay):
-    """The same seconds in every round, one for each worker."""
+    """The same seconds in every round, one entry per worker."""
 
     seconds: tuple[float, ...]
 
@@ -37,7 +37,7 @@ class Fixed(AbstractDelay):
 
 
 class Spaced(AbstractDelay):
-    """Multiples of 50 ms in random order: who comes first is beyond doubt."""
+    """Multiples of 50 ms in random order, so that the order of arrival is certain."""
 
     def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
         del load
@@ -45,7 +45,7 @@ class Spaced(AbstractDelay):
 
 
 class NanOnRank(Logistic):
-    """The logistic loss, but this rank's gradients are not numbers once training has begun."""
+    """The logistic loss, except that the gradients of one rank are not numbers once training has begun."""
 
     rank: int = 0
 
@@ -58,7 +58,7 @@ class NanOnRank(Logistic):
 
 
 def broken_on_rank(rank: int, **sizes: Any) -> Dataset:
-    """Data that one rank cannot load."""
+    """A data set that one rank cannot load."""
     if os.environ.get("OMPI_COMM_WORLD_RANK") == str(rank):
         raise RuntimeError("the disk of this rank is on fire")
     return synthetic(**sizes)
@@ -69,7 +69,7 @@ SMALL = (*SMALL_DATA, "workers=4", "load=2", "wait_for=2", "rounds=8", "optimize
 
 
 class Finished(NamedTuple):
-    """A run that has ended."""
+    """The result of a run that has ended."""
 
     status: int
     out: str
@@ -95,12 +95,12 @@ def command(*overrides: str) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """So that ranks find this module, whatever their working directory."""
+    """The environment in which ranks find this module, whatever their working directory."""
     return os.environ | {"PYTHONPATH": str(TESTS), "COLUMNS": "200"} | more
 
 
 class Live:
-    """A run that is going on: `with start_run(...) as run`. Whatever happens, nothing of it is left behind."""
+    """A run in progress: `with start_run(...) as run`. Its processes are ended on exit, whatever happens."""
 
     def __init__(self, folder: Path, *overrides: str, name: str = "run", before: tuple[str, ...] = ()):
         self.run_dir = folder / name
@@ -128,7 +128,7 @@ class Live:
         self.process.communicate()
 
     def wait_for_rows(self, rows: int) -> None:
-        """Until history.csv has so many rounds."""
+        """Waits until history.csv has this many rounds."""
         history, until = self.run_dir / "history.csv", time.monotonic() + LIMIT_S
         while not history.exists() or history.read_bytes().count(b"\n") <= rows:
             assert time.monotonic() < until and self.process.poll() is None, f"no {rows} rounds"
@@ -141,7 +141,7 @@ class Live:
         os.kill(self._ranks[worker + 1], number)
 
     def finish(self) -> Finished:
-        """Waits for the end."""
+        """Waits for the end of the run."""
         out, err = self.process.communicate(timeout=LIMIT_S)
         return Finished(self.process.returncode, out, err, self.run_dir)
 
@@ -161,7 +161,7 @@ def ranks_of(run_dir: Path) -> dict[int, int]:
 
 
 def train(folder: Path, *overrides: str, **env: str) -> Finished:
-    """Runs to the end."""
+    """Trains to the end."""
     run_dir = folder / "run"
     done = subprocess.run(
         command(*overrides, f"hydra.run.dir={run_dir}"),
@@ -176,7 +176,7 @@ def train(folder: Path, *overrides: str, **env: str) -> Finished:
 
 
 def train_many(cases: list[tuple[Path, list[str]]], **env: str) -> list[Finished]:
-    """Many commands that are refused before a rank starts: forks share one start of Python. Two at a time."""
+    """Runs commands that are refused before any rank starts, two at a time, as forks of one Python process."""
     halves = [cases[: len(cases) // 2], cases[len(cases) // 2 :]]
     with ThreadPoolExecutor() as pool:
         return [run for half in pool.map(lambda half: _train_many(half, env), halves) for run in half]
