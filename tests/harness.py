@@ -136,7 +136,7 @@ class Live:
 
     def send(self, worker: int, number: signal.Signals) -> None:
         """Sends a signal to a worker; -1 is the master."""
-        if worker + 1 not in self._ranks:  # looking for them takes as long as several rounds
+        if worker + 1 not in self._ranks:  # a search takes as long as several rounds
             self._ranks = ranks_of(self.run_dir)
         os.kill(self._ranks[worker + 1], number)
 

@@ -9,7 +9,7 @@ from erasurehead_jax.train import main
 
 
 def run(folder: str, overrides: list[str]) -> tuple[int, str, str]:
-    """The command in a fork of this process; JAX has not started in it yet."""
+    """Runs the command in a fork of this process, in which JAX has not started yet."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         pid = os.fork()
         if pid == 0:
