@@ -95,8 +95,8 @@ def tuned(size: Size, folder: Path, data: str) -> dict[int, int]:
     """The r that `tuning` found for each load."""
     rows = pd.read_csv(folder / data / "tuning" / "frontier.csv").to_dict("records")
     coded = [row for row in rows if row["scheme"] == "erasurehead"]
-    soonest = sorted(coded, key=lambda row: (row["reached"] < RELIABLE, row["time_s"]))
-    return {load: next(int(row["wait_for"]) for row in soonest if row["load"] == load) for load in size.loads(data)}
+    fastest = sorted(coded, key=lambda row: (row["reached"] < RELIABLE, row["time_s"]))
+    return {load: next(int(row["wait_for"]) for row in fastest if row["load"] == load) for load in size.loads(data)}
 
 
 def comparison(size: Size, folder: Path, data: str, seed: int, sleeps: bool = True) -> Iterator[Command]:

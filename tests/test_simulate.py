@@ -142,7 +142,7 @@ def rounds_by_hand(
         begins_s = np.maximum(free_s, now_s)
         if late in ("cancel", "wait"):
             begins_s[:] = now_s
-        done_s = begins_s + delay  # a worker sleeps, and then works on one message after another
+        done_s = begins_s + delay  # a worker sleeps, and then computes one message after another
         arrival_s = np.zeros(code.messages)
         for message, worker in enumerate(code.owner):
             done_s[worker] += compute_s * np.count_nonzero(code.G[:, message]) / code.blocks

@@ -78,10 +78,10 @@ def _shown(comparison: Comparison, target: Target, late: str) -> list[Contender]
     base, *others = comparison.contenders
     others = [each for each in others if each.runs[0].summary["late"] == late]
     if len(others) >= MOST_LINES:
-        soonest: dict[tuple, Contender] = {}
+        fastest: dict[tuple, Contender] = {}
         for each in sorted(others, key=lambda each: np.median(times_to(target, comparison, each)[0])):
-            soonest.setdefault((each.runs[0].summary["scheme"], each.runs[0].summary["load"]), each)
-        others = [each for each in others if each in soonest.values()][: MOST_LINES - 1]
+            fastest.setdefault((each.runs[0].summary["scheme"], each.runs[0].summary["load"]), each)
+        others = [each for each in others if each in fastest.values()][: MOST_LINES - 1]
     return [base, *others]
 
 

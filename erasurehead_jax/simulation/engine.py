@@ -104,7 +104,7 @@ def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tu
 
 
 class Timing(NamedTuple):
-    """What the rounds of a run are without training. Each (rounds,)."""
+    """The times and decode errors of the rounds of a run. Each (rounds,)."""
 
     round_s: Float[AnyArray, "*"]
     wall_s: Float[AnyArray, "*"]
@@ -247,12 +247,12 @@ class Simulation:
 
 
 def sharing(devices: Sequence[Any] = ()) -> list[Any]:
-    """The devices over which runs are distributed: `devices`, by default the first one that JAX has.
+    """The devices over which runs are distributed: `devices`, by default JAX's first one.
 
-    At most one CPU device fewer than XLA's pool has threads. A batched LAPACK call (such as the singular value
-    decomposition in a decoder) hands its batch to the pool and blocks its own thread until the batch is done. If every
-    thread of the pool ran such a program, none would be left to do the work: a deadlock. The pool has NPROC threads, or
-    as many as there are cores or devices.
+    CPU devices are limited to one fewer than the threads of XLA's pool. A batched LAPACK call (such as the singular
+    value decomposition in a decoder) hands its batch to the pool and blocks its own thread until the batch is done. If
+    every thread of the pool ran such a program, none would be left to do the work: a deadlock. The pool has NPROC
+    threads, or as many as there are cores or devices.
     """
     chosen = list(devices) or jax.devices()[:1]
     if chosen[0].platform != "cpu":

@@ -49,9 +49,9 @@ def erasurehead_s(groups: int, copies: int, r: int, mean_s: Scalar) -> float:
 
     Sum over i < r of mean_s / (k-i) * P(i workers do not decode): spacings do not depend on which workers arrive.
     """
-    k, heard = groups * copies, np.arange(r)
+    k, answers = groups * copies, np.arange(r)
     require_heard(k, r)
-    return np.sum(mean_s / (k - heard) * (1 - exact_probability(groups, copies, heard)))
+    return np.sum(mean_s / (k - answers) * (1 - exact_probability(groups, copies, answers)))
 
 
 def skip_s(k: int, r: int, mean_s: Scalar) -> float:
@@ -82,9 +82,9 @@ def exact_cdf(t_s: Real, groups: int, copies: int, mean_s: Scalar) -> Value:
 
 def erasurehead_cdf(t_s: Real, groups: int, copies: int, r: int, mean_s: Scalar) -> Value:
     """P(round <= t) for fractional repetition until it decodes or r >= 1 workers have answered, late=cancel."""
-    k, heard = groups * copies, np.arange(r)
-    exactly = binom.pmf(heard, k, np.expand_dims(_answered(t_s, mean_s), -1))
-    return count_cdf(t_s, k, r, mean_s) + (exactly * exact_probability(groups, copies, heard)).sum(-1)
+    k, answers = groups * copies, np.arange(r)
+    exactly = binom.pmf(answers, k, np.expand_dims(_answered(t_s, mean_s), -1))
+    return count_cdf(t_s, k, r, mean_s) + (exactly * exact_probability(groups, copies, answers)).sum(-1)
 
 
 def skip_cdf(t_s: Real, k: int, r: int, mean_s: Scalar) -> Value:

@@ -33,9 +33,9 @@ def timing_figure(points: Sequence[GridPoint], timings: Timings, path: Path) -> 
 
 
 def round_times(axis: Axes, points: Sequence[GridPoint], timings: Timings) -> None:
-    quickest = np.argsort(timings.table["mean_round_s"].to_numpy(), kind="stable")[:MOST_LINES]
+    fastest = np.argsort(timings.table["mean_round_s"].to_numpy(), kind="stable")[:MOST_LINES]
     compared = False
-    for place, ((style, marker), i) in enumerate(zip(STYLES, sorted(quickest), strict=False)):
+    for place, ((style, marker), i) in enumerate(zip(STYLES, sorted(fastest), strict=False)):
         round_s = np.sort(timings.round_s[i])
         share = np.arange(1, len(round_s) + 1) / len(round_s)
         shown = {
@@ -52,8 +52,8 @@ def round_times(axis: Axes, points: Sequence[GridPoint], timings: Timings) -> No
     axis.set(xlabel="round time (s)", ylabel="fraction of rounds that are no longer", xlim=(0, None), ylim=(0, 1.02))
     if compared:
         axis.plot([], [], "+", color="black", label="closed form")
-    if len(quickest) < len(points):
-        axis.set_title(f"the {len(quickest)} fastest of {len(points)} points; all are in timing.csv", **TITLE)
+    if len(fastest) < len(points):
+        axis.set_title(f"the {len(fastest)} fastest of {len(points)} points; all are in timing.csv", **TITLE)
     _legend(axis)
 
 
@@ -185,11 +185,11 @@ def decode_errors(axis: Axes, points: Sequence[GridPoint], errors: np.ndarray) -
     compared = False
     for (style, marker), (label, inside) in zip(STYLES, inexact.items(), strict=False):
         shown = [i for i in inside if errors[i] > ROUNDING]
-        heard = [points[i].labels["wait_for"] for i in shown]
+        waited = [points[i].labels["wait_for"] for i in shown]
         if len(shown) < len(inside):
             rest = sorted({points[i].labels["wait_for"] for i in inside if i not in shown})
             label += f" (exact at r={', '.join(map(str, rest))})"
-        (dots,) = axis.plot(heard, errors[shown], marker, markersize=6, label=label)
+        (dots,) = axis.plot(waited, errors[shown], marker, markersize=6, label=label)
         r = np.arange(1, points[inside[0]].point.scheme.code.workers + 1)
         closed = closed_forms.decode_error(points[inside[0]].point, r)
         if closed is not None:

@@ -17,21 +17,21 @@ def heat_map(
 ) -> None:
     """Draws the smallest median time at each (c, r) on a logarithmic scale, with the scheme that attains it."""
     loads = sorted({points[i].labels["load"] for i in inside})
-    heard = sorted({points[i].labels["wait_for"] for i in inside})
-    quickest: dict[tuple[int, int], int] = {}
+    waited = sorted({points[i].labels["wait_for"] for i in inside})
+    fastest: dict[tuple[int, int], int] = {}
     median_s = {i: float(np.median(time_s[i])) for i in inside}
     for i in inside:
-        cell = loads.index(points[i].labels["load"]), heard.index(points[i].labels["wait_for"])
-        quickest[cell] = min(quickest.get(cell, i), i, key=lambda each: median_s[each])
-    values = np.full((len(loads), len(heard)), np.nan)
-    for cell, i in quickest.items():
+        cell = loads.index(points[i].labels["load"]), waited.index(points[i].labels["wait_for"])
+        fastest[cell] = min(fastest.get(cell, i), i, key=lambda each: median_s[each])
+    values = np.full((len(loads), len(waited)), np.nan)
+    for cell, i in fastest.items():
         values[cell] = median_s[i] if np.isfinite(median_s[i]) else np.nan
     norm = _scale(values)
     image = axis.imshow(values, aspect="auto", origin="lower", cmap="Greys", norm=norm)
     bar = axis.figure.colorbar(image, ax=axis, label="seconds")
     if isinstance(norm, LogNorm):
         plain_logarithms(bar.ax.yaxis)
-    for (row, column), i in quickest.items():
+    for (row, column), i in fastest.items():
         reached = np.isfinite(median_s[i])
         digits = ".0f" if median_s[i] >= 100 else ".3g"
         words = f"{median_s[i]:{digits}}" if reached else "not reached"
@@ -40,11 +40,11 @@ def heat_map(
         colour = "white" if dark else "black"
         axis.text(column, row, f"{words}\n{scheme}", ha="center", va="center", fontsize=7, color=colour)
     axis.set(xlabel="r, maximum number of workers waited for", ylabel="c, blocks per worker")
-    axis.set_xticks(range(len(heard)), [str(each) for each in heard])
+    axis.set_xticks(range(len(waited)), [str(each) for each in waited])
     axis.set_yticks(range(len(loads)), [str(each) for each in loads])
 
 
-def _scale(values: Float[np.ndarray, "loads heard"]) -> Normalize:
+def _scale(values: Float[np.ndarray, "loads waited"]) -> Normalize:
     """Logarithmic, padded so that a single value or equal ones have a colour; linear if a time is zero."""
     known = values[np.isfinite(values)]
     if not len(known) or known.min() <= 0:
