@@ -71,7 +71,7 @@ def times_to(target: float, found: Trainings) -> Float[np.ndarray, "points seeds
 
 
 def frontier(points: Sequence[GridPoint], found: Trainings, targets: Sequence[float]) -> pd.DataFrame:
-    """One row per point and target: the time to it (s; inf if fewer than half of the seeds reach it), and their share."""
+    """One row per point and target: the time to it (s; inf if fewer than half the seeds reach it), and their share."""
     rows = []
     for target in targets:
         for point, time_s in zip(points, times_to(target, found), strict=True):
