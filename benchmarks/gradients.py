@@ -1,6 +1,6 @@
-"""The gradient of one worker's blocks (c = 3 of 30) on one core: ours against SciPy CSR, turn by turn in one run.
+"""The gradient of one worker's blocks (c = 3 of 30) on one core: ours against SciPy CSR, timed alternately.
 
-python benchmarks/gradients.py      (or `make bench`; the paper's data sets join in where ERASUREHEAD_DATA has them)
+python benchmarks/gradients.py      (or `make bench`; includes the paper's data sets if ERASUREHEAD_DATA has them)
 """
 
 import os
@@ -22,7 +22,7 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX sizes its 
 
 
 def contestants(dataset: Dataset) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Ours and SciPy's, compiled and warm, in float32, both on the full block."""
+    """Our gradient and SciPy's on the full block, in float32, compiled and warm."""
     logistic = set(np.unique(dataset.train.target)) == {-1.0, 1.0}
     objective = Logistic() if logistic else LeastSquares()
     rows = dataset.train.take(slice(0, int(block_bounds(len(dataset.train), 30)[3])))
@@ -48,14 +48,14 @@ def contestants(dataset: Dataset) -> tuple[Callable[[], object], Callable[[], ob
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Of one call."""
+    """The time of one call."""
     began_s = time.perf_counter()
     work()
     return time.perf_counter() - began_s
 
 
 def main() -> None:
-    """Prints a row a data set: medians, and the median of the ratios turn by turn."""
+    """Prints one row per data set: medians, and the median of the pairwise ratios."""
     print(f"{'data':12} {'ours ms':>9} {'SciPy ms':>9} {'ratio':>6}   (medians of {REPEATS}; ratio = SciPy / ours)")
     for load in (synthetic, amazon, covertype, kc_housing):
         try:

@@ -1,9 +1,9 @@
-"""Does the simulator foretell the stopwatch? ErasureHead on the paper's Amazon data, 100 rounds on 30 real workers.
+"""Simulated against measured time: ErasureHead on the paper's Amazon data, 100 rounds on 30 real workers.
 
-python benchmarks/prediction.py      (needs ERASUREHEAD_DATA; built-in data without it)
+python benchmarks/prediction.py      (uses the built-in data if ERASUREHEAD_DATA is not set)
 
-Simulated with nothing but the delays, and with what the master adds to a round (overhead_s), which a short run under
-another seed says. Ratios are predictions over the stopwatch.
+The simulation has the delays alone, or also the time that the master adds to a round (overhead_s), as measured in a
+short run with another seed. Ratios are predicted over measured time.
 """
 
 import json
@@ -32,10 +32,11 @@ def main() -> None:
         overhead_s = (short["clock_s"] - short["ideal_s"]) / short["rounds"]
         bare_s = run(here / "simulated", "rounds=100", "backend=simulate")["clock_s"]
         spent_s = run(here / "spent", "rounds=100")["clock_s"]
-    told_s = bare_s + 100 * overhead_s
+    predicted_s = bare_s + 100 * overhead_s
     print(f"{short['data']}, 30 workers, c = 3, r = 11, sleeps of mean 0.5 s: 100 rounds took {spent_s:.2f} s")
     print(f"  predicted from the delays alone {bare_s:.2f} s: ratio {bare_s / spent_s:.3f}")
-    print(f"  with {1e3 * overhead_s:.1f} ms a round for the master {told_s:.2f} s: ratio {told_s / spent_s:.3f}")
+    master = f"{1e3 * overhead_s:.1f} ms per round for the master"
+    print(f"  with {master} {predicted_s:.2f} s: ratio {predicted_s / spent_s:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The simulator against the same iteration in SciPy CSR, and how many worker-rounds a second `mode=timing` plays.
+"""The simulator against the same iteration in SciPy CSR, and the worker-rounds per second of `mode=timing`.
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python benchmarks/simulator.py
 
-Medians on one core, taken in turns. 64 runs of ErasureHead (c = 3, r = 11, 30 workers, sleeps of mean 0.5 s) on Amazon
-where ERASUREHEAD_DATA has it, else on built-in data of its size. Where there is a GPU, it is timed beside the core.
+Medians on one core, timed alternately: 64 runs of ErasureHead (c = 3, r = 11, 30 workers, sleeps of mean 0.5 s) on
+Amazon if ERASUREHEAD_DATA has it, otherwise on built-in data of its size. A GPU, if there is one, is timed as well.
 """
 
 import os
@@ -48,7 +48,7 @@ def data():
 
 
 def scipy_rounds(dataset, dtype) -> Callable[[], object]:
-    """ROUNDS iterations of one run, from zeros: w given, gradient, step; the transpose is a view as in X.T @ r."""
+    """ROUNDS iterations of one run from zeros with given w; the transpose is a view, as in X.T @ r."""
     index, N = np.asarray(dataset.train.features.index), len(dataset.train)
     fields, y = len(index), np.asarray(dataset.train.target, dtype)
     entries = np.ones(index.size, dtype), (np.tile(np.arange(N), fields), index.ravel())
@@ -66,7 +66,7 @@ def scipy_rounds(dataset, dtype) -> Callable[[], object]:
 
 
 def simulator_rounds(dataset, device) -> Callable[[], object]:
-    """ROUNDS rounds of SEEDS runs, delays and decoding included."""
+    """ROUNDS rounds of SEEDS runs, including delays and decoding."""
     point = Point(ERASUREHEAD, Exponential(0.5), "cancel", optimizer=Partial(gd, step_size=10.0), l2=1 / 26_215)
     simulation = Simulation(dataset, Logistic(), [point], [device])
     batch, state = simulation.begin([0] * SEEDS, range(SEEDS))
@@ -80,7 +80,7 @@ def simulator_rounds(dataset, device) -> Callable[[], object]:
 
 
 def medians(*plays: Callable[[], object], takes: int = TAKES) -> list[float]:
-    """Seconds; the first take, with its compilation, is left out."""
+    """Median seconds; the first take, which compiles, is not counted."""
     times = [[] for _ in plays]
     for take in range(takes + 1):
         for play, seconds in zip(plays, times, strict=True):
@@ -96,14 +96,14 @@ def main() -> None:
     devices = [jax.devices("cpu")[0], *(jax.devices()[:1] if jax.default_backend() != "cpu" else [])]
     peers = [scipy_rounds(dataset, dtype) for dtype in (np.float64, np.float32)]
     *ours_s, double_s, single_s = medians(*(simulator_rounds(dataset, device) for device in devices), *peers)
-    print(f"{dataset.name}, {len(dataset.train)} rows, {dataset.dim} columns; a round of {SEEDS} runs, ms")
+    print(f"{dataset.name}, {len(dataset.train)} rows, {dataset.dim} columns; ms per round of {SEEDS} runs")
     for device, seconds in zip(devices, ours_s, strict=True):
         print(f"  simulator, float32, {device.device_kind}: {1e3 * seconds / ROUNDS:.1f}")
     for name, seconds in (("float64", double_s), ("float32", single_s)):
         one_by_one_s = seconds * SEEDS
         ratios = ", ".join(f"{one_by_one_s / ours:.2f}" for ours in ours_s)
         print(f"  SciPy CSR, {name}, one after another: {1e3 * one_by_one_s / ROUNDS:.1f} ({ratios} times as long)")
-    print(f"mode=timing, million worker-rounds a second ({TIMED_SEEDS} runs of {TIMED_ROUNDS} rounds, 30 workers)")
+    print(f"mode=timing, million worker-rounds per second ({TIMED_SEEDS} runs of {TIMED_ROUNDS} rounds, 30 workers)")
     uncoded = Uncoded(blocks=30, workers=30)
     schemes = {
         "uncoded": Scheme(uncoded, Decodable(), ByCode()),

@@ -1,4 +1,4 @@
-"""The pictures of the documentation that come from the simulator: `make figures`."""
+"""The figures of the documentation that the simulator generates: `make figures`."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""From the messages that arrived to the weights a: the decoded gradient is the sum of a[m] * y[m]."""
+"""Decoders: weights a for the messages that have arrived. The decoded gradient is the sum of a[m] * y[m]."""
 
 from abc import abstractmethod
 from typing import Literal
@@ -14,7 +14,7 @@ Rescale = Literal["none", "expected", "covered"]
 
 
 class AbstractDecode(eqx.Module):
-    """Decoding depends on the mask only, never on the order of arrival."""
+    """A decoder. Its weights depend on the mask alone, never on the order of arrival."""
 
     @abstractmethod
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
@@ -22,20 +22,20 @@ class AbstractDecode(eqx.Module):
 
     @property
     def keeps_exact(self) -> bool:
-        """Is the gradient decoded exactly whenever the code can decode it?"""
+        """Whether the gradient is decoded exactly whenever the code can decode it."""
         return True
 
     def check(self, workers: int) -> None:
-        """Raises ConfigError if the decoder cannot be meant for this many workers."""
+        """Raises ConfigError if the decoder's parameters are not valid for this number of workers."""
 
 
 class ByCode(AbstractDecode):
     """The code's own decoder.
 
-    `rescale` makes up for blocks that nobody delivered: `none` is the plain sum of Algorithm 1; `expected` divides by
-    1 - p, where p is the chance that a block's copies are all missing when `wait_for` uniformly random workers have
-    answered (section 3 of the paper, Lemma 2), which makes fractional repetition and uncoded unbiased; `covered`
-    divides by the share of the rows in the sum (mean of w; blocks differ by at most one row).
+    `rescale` compensates for missing blocks: `none` is the plain sum of Algorithm 1; `expected` divides by 1 - p, where
+    p is the probability that all copies of a block are missing when `wait_for` uniformly random workers have answered
+    (section 3 of the paper, Lemma 2), which makes fractional repetition and uncoded unbiased; `covered` divides by the
+    fraction of the rows in the sum (the mean of w; block sizes differ by at most one row).
     """
 
     rescale: Rescale = eqx.field(static=True, default="none")
@@ -43,7 +43,7 @@ class ByCode(AbstractDecode):
 
     @property
     def keeps_exact(self) -> bool:
-        """Not if w is divided by 1 - p, whatever has arrived."""
+        """False for `expected`, which divides w by 1 - p whatever has arrived."""
         return self.rescale != "expected"
 
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
@@ -54,14 +54,14 @@ class ByCode(AbstractDecode):
 
 
 class ByLeastSquares(AbstractDecode):
-    """The a that brings w = G a closest to 1 (optimal decoding; Charles et al. 2017), rescaled as in `ByCode`."""
+    """The weights that minimise ||G a - 1|| (optimal decoding; Charles et al. 2017), rescaled as in `ByCode`."""
 
     rescale: Rescale = eqx.field(static=True, default="none")
     wait_for: Number | None = None
 
     @property
     def keeps_exact(self) -> bool:
-        """Not if w is divided by 1 - p, whatever has arrived."""
+        """False for `expected`, which divides w by 1 - p whatever has arrived."""
         return self.rescale != "expected"
 
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
@@ -76,14 +76,14 @@ def _rescaled(a: Weights, rescale: Rescale, wait_for: Number | None, code: Abstr
         return a
     if rescale == "covered":
         share = (code.G @ a).mean()
-        return a / (share + (share == 0))  # nothing arrived: a is all zeros and stays so
+        return a / (share + (share == 0))  # if nothing has arrived, a is zero and remains zero
     return a / expected_coverage(code, wait_for)
 
 
 def expected_coverage(code: AbstractCode, wait_for):
-    """1 - p, averaged over blocks: the chance that `wait_for` uniformly random workers include a copy of a block.
+    """1 - p, averaged over blocks: the probability that `wait_for` uniformly random workers hold a copy of a block.
 
-    p = C(k - l, r) / C(k, r) for a block with l copies (Lemma 2), here as a product of l factors so that r may be
+    p = C(k - l, r) / C(k, r) for a block with l copies (Lemma 2), computed as a product of l factors so that r may be
     traced. Scalar.
     """
     k = code.workers
@@ -100,4 +100,4 @@ def _check(rescale: str, wait_for: Number | None, workers: int) -> None:
     if rescale not in ("none", "expected", "covered"):
         raise ConfigError(f"rescale={rescale}: must be none, expected or covered")
     if rescale == "expected" and not hasattr(wait_for, "dtype") and (wait_for is None or not 1 <= wait_for <= workers):
-        raise ConfigError(f"wait_for={wait_for}: rescale=expected needs it between 1 and workers={workers}")
+        raise ConfigError(f"wait_for={wait_for}: must lie between 1 and workers={workers} for rescale=expected")

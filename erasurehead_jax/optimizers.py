@@ -1,4 +1,4 @@
-"""Update rules as optax transformations. Any other optax transformation works too, by its `_target_`."""
+"""Update rules as optax transformations. Any other optax transformation can be used by its `_target_`."""
 
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ def gd(step_size: Number, decay: Number = 1.0) -> optax.GradientTransformation:
 
 
 class MomentumState(NamedTuple):
-    """Carried by `agd` and `nesterov`. `iterate` is what a run reports: x, not the point of the next gradient."""
+    """The state of `agd` and `nesterov`. `iterate` is what a run reports: x, not the point of the next gradient."""
 
     t: Int[Array, ""]
     velocity: Params  # the last step of x
@@ -40,8 +40,8 @@ def _start(params: Any) -> MomentumState:
 def agd(step_size: Number, decay: Number = 1.0) -> optax.GradientTransformation:
     """The published ErasureHead code's "AGD": x <- x + mu_t (x - x_previous) - step * g(x), mu_t = (t - 1)/(t + 2).
 
-    The gradient is taken at x and not at the extrapolated point, so this is a heavy ball. Iteration 0 throws the
-    starting point away: x_1 = -step * g(x_0).
+    The gradient is taken at x and not at the extrapolated point, so this is the heavy-ball method. Iteration 0 discards
+    the starting point: x_1 = -step * g(x_0).
     """
     schedule = step_sizes(step_size, decay)
 
@@ -55,10 +55,10 @@ def agd(step_size: Number, decay: Number = 1.0) -> optax.GradientTransformation:
 
 
 def nesterov(step_size: Number, decay: Number = 1.0) -> optax.GradientTransformation:
-    """The textbook's accelerated gradient: x_{t+1} = y_t - step * g(y_t), y_{t+1} = x_{t+1} + t/(t+3) (x_{t+1} - x_t).
+    """Nesterov's accelerated gradient: x_{t+1} = y_t - step * g(y_t), y_{t+1} = x_{t+1} + t/(t+3) (x_{t+1} - x_t).
 
     Nesterov 1983, with t = 0, 1, ... and y_0 = x_0. The optax parameters are y, where the gradient is taken; the
-    iterate x is carried in the state.
+    iterate x is part of the state.
     """
     schedule = step_sizes(step_size, decay)
 

@@ -1,4 +1,4 @@
-"""Reproduce: the paper's experiments, each a command that can be run by hand. What is done already is not run again."""
+"""Reproduces the paper's experiments, each by a command that can be run by hand. Finished runs are not repeated."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ from erasurehead_jax.whatif.recommendation import RELIABLE
 Command = list[str]  # what follows `python -m erasurehead_jax.`
 
 DATA_SETS = ("amazon", "covertype", "kc_housing")
-NAMES = {  # of a run's directory: what its scheme depends on, and no more
+NAMES = {  # of run directories: the settings on which the scheme depends
     "uncoded": "uncoded",
     "egc": "egc-c${load}",
     "erasurehead": "erasurehead-c${load}-r${wait_for}",
@@ -29,7 +29,7 @@ NAMES = {  # of a run's directory: what its scheme depends on, and no more
 
 
 class Size(NamedTuple):
-    """How large the experiments are."""
+    """The size of the experiments."""
 
     workers: int
     mean_s: float  # of the sleeps
@@ -40,11 +40,11 @@ class Size(NamedTuple):
 
     @property
     def patient(self) -> int:
-        """Rounds of schemes that step with a part of the gradient."""
+        """Rounds of schemes that use a partial gradient."""
         return 2 * self.rounds
 
     def loads(self, data: str) -> tuple[int, ...]:
-        """The paper's, and on Amazon what a larger one gains, where it divides the workers."""
+        """The paper's loads, and on Amazon a larger one if it divides the workers."""
         return (2, 3, 5) if data == "amazon" and self.workers % 5 == 0 else (2, 3)
 
 
@@ -53,11 +53,10 @@ QUICK = Size(12, 0.1, 30, (0,), (4, 5, 6), 4)
 
 
 def commands(size: Size, folder: Path) -> Iterator[Command]:
-    """In order: r is tuned on the simulator; then seed by seed what sleeps, what does not, and a report so far.
+    """All commands in order: r is tuned on the simulator; then, for each seed, runs with sleeps, without, and a report.
 
-    On Amazon there are also r's neighbours, and work that cannot be interrupted.
-
-    The next command may depend on what the last one found.
+    On Amazon there are also runs with neighbouring r, and runs whose late work cannot be interrupted. A command may
+    depend on the results of earlier ones.
     """
     for data in DATA_SETS:
         if not (folder / data / "tuning" / SUMMARY).exists():
@@ -79,13 +78,13 @@ def commands(size: Size, folder: Path) -> Iterator[Command]:
 
 
 def has_recording() -> bool:
-    """Is the recording of experiment=ec2 there? It has no licence, so it is neither shipped nor downloaded."""
+    """Whether the recording of experiment=ec2 exists. It has no licence, so it is neither shipped nor downloaded."""
     data = os.environ.get("ERASUREHEAD_DATA")
     return data is not None and Path(data, "traces", "ec2_data8.npz").expanduser().exists()
 
 
 def tuning(size: Size, folder: Path, data: str) -> Command:
-    """Which r gets erasurehead soonest to what uncoded has after `rounds`, half-way, for every load? Simulated."""
+    """Simulates which r, for each load, takes erasurehead first to what uncoded reaches half-way, after `rounds`."""
     grid = ["grid.scheme=[uncoded,erasurehead]", f"grid.load=[{listed(size.loads(data))}]"]
     grid += [f"grid.wait_for=[{listed(size.candidates)}]", f"seeds={size.tuning_seeds}"]
     grid += ["mode=training", f"rounds={size.patient}", f"hydra.run.dir={folder / data / 'tuning'}"]
@@ -93,11 +92,11 @@ def tuning(size: Size, folder: Path, data: str) -> Command:
 
 
 def tuned(size: Size, folder: Path, data: str) -> dict[int, int]:
-    """Load -> the r that `tuning` found."""
+    """The r that `tuning` found for each load."""
     rows = pd.read_csv(folder / data / "tuning" / "frontier.csv").to_dict("records")
     coded = [row for row in rows if row["scheme"] == "erasurehead"]
-    soonest = sorted(coded, key=lambda row: (row["reached"] < RELIABLE, row["time_s"]))
-    return {load: next(int(row["wait_for"]) for row in soonest if row["load"] == load) for load in size.loads(data)}
+    fastest = sorted(coded, key=lambda row: (row["reached"] < RELIABLE, row["time_s"]))
+    return {load: next(int(row["wait_for"]) for row in fastest if row["load"] == load) for load in size.loads(data)}
 
 
 def comparison(size: Size, folder: Path, data: str, seed: int, sleeps: bool = True) -> Iterator[Command]:
@@ -114,7 +113,7 @@ def comparison(size: Size, folder: Path, data: str, seed: int, sleeps: bool = Tr
 
 
 def late_work(size: Size, folder: Path, seed: int) -> Iterator[Command]:
-    """Where late work cannot be interrupted (late=skip)."""
+    """Runs whose late work cannot be interrupted (late=skip)."""
     r = tuned(size, folder, "amazon")[3]
     where = folder / "amazon" / "sleeps"
     setting = [*settings(size, "amazon"), f"seed={seed}", "late=skip", "load=3", f"wait_for={r}"]
@@ -124,7 +123,7 @@ def late_work(size: Size, folder: Path, seed: int) -> Iterator[Command]:
 
 
 def neighbours(size: Size, folder: Path) -> Command:
-    """Does real time agree that the simulator's r is best?"""
+    """Runs with neighbouring r, to check on real time that the simulator's r is best."""
     best = tuned(size, folder, "amazon")[3]
     setting = [*settings(size, "amazon"), f"seed={size.seeds[0]}", f"rounds={size.patient}"]
     others = f"wait_for={listed((best - 2, best + 2))}"
@@ -132,38 +131,40 @@ def neighbours(size: Size, folder: Path) -> Command:
 
 
 def settings(size: Size, data: str, sleeps: bool = True) -> list[str]:
-    """Of a data set; the published code's optimizer with Table 1's step sizes."""
+    """The settings of a data set: the published code's optimizer with the step sizes of Table 1."""
     delay = f"delay.mean_s={size.mean_s}" if sleeps else "delay=none"
     return [f"experiment={data}", "optimizer=agd", f"workers={size.workers}", delay]
 
 
 def listed(values: Iterable[int]) -> str:
-    """As Hydra takes several values."""
+    """Several values in Hydra's syntax."""
     return ",".join(map(str, values))
 
 
 def multirun(where: Path, scheme: str, setting: list[str], *overrides: str) -> Command:
-    """One multirun of a scheme, a directory a run."""
+    """One multirun of a scheme, with one directory per run."""
     subdir = f"{NAMES[scheme]}-${{late}}-seed${{seed}}"
     place = [f"hydra.sweep.dir={where}", f"hydra.sweep.subdir={subdir}", "resume=auto"]
     return ["train", "-m", *setting, f"scheme={scheme}", *overrides, *place]
 
 
 def reproduce() -> None:
-    """Runs the commands one after another, from the first that is not done; ends with the status of one that fails."""
-    parser = argparse.ArgumentParser(prog="erasurehead_jax.reproduce", description="The paper, figure by figure.")
+    """Runs the commands that are not done yet, one after another; ends with the status of the first that fails."""
+    parser = argparse.ArgumentParser(prog="erasurehead_jax.reproduce", description="Reproduce the paper's experiments.")
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--quick", action="store_true", help="12 workers, few rounds, one seed: a check")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run, as tracking=none")
+    parser.add_argument("--quick", action="store_true", help="a quick check with 12 workers, few rounds and one seed")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings for every run, such as tracking=none"
+    )
     arguments = parser.parse_args()
     if not has_recording():
-        print("left out: experiment=ec2, there is no $ERASUREHEAD_DATA/traces/ec2_data8.npz")
+        print("left out: experiment=ec2, because $ERASUREHEAD_DATA/traces/ec2_data8.npz does not exist")
     for command in commands(QUICK if arguments.quick else PAPER, arguments.folder):
         run([*command, *(arguments.overrides if command[0] == "train" else [])])
 
 
 def run(command: Command) -> None:
-    """The training commands in this process, so that one's ranks wait for the next; raises when one has failed."""
+    """Runs training commands in this process, so that they share their ranks; raises if a command fails."""
     print(f"\n$ {shlex.join(['python', '-m', f'erasurehead_jax.{command[0]}', *command[1:]])}", flush=True)
     if command[0] == "train":
         sys.argv[1:] = command[1:]
@@ -173,7 +174,7 @@ def run(command: Command) -> None:
 
 
 def main() -> None:
-    """`python -m erasurehead_jax.reproduce`."""
+    """The command `python -m erasurehead_jax.reproduce`."""
     run_command(reproduce)
 
 

@@ -1,4 +1,4 @@
-"""A scheme = a code, when to stop waiting, and how to decode; and one simulated round of it."""
+"""A scheme: a gradient code, a stopping rule and a decoder. `collect` simulates one round of it."""
 
 import functools
 import logging
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class Scheme(eqx.Module):
-    """The object that both backends run.
+    """A gradient code, a stopping rule and a decoder, as run by both backends.
 
-    Raises ConfigError if its parts do not fit the number of workers, or cannot be simulated: whatever the backend, a
+    Raises ConfigError if a part is not valid for the number of workers or cannot be simulated: whatever the backend, a
     scheme must be traceable, and its verdicts and weights must have the right shapes.
     """
 
@@ -43,18 +43,18 @@ class Scheme(eqx.Module):
         _require_traceable(self.decode, "__call__", lambda got: self.decode(code, got), (got,), messages, np.number)
 
     def enough(self, got: Got, elapsed_s: Number) -> Verdict:
-        """Does the round end now? It always does once every message is in."""
+        """Whether the round ends now; it always does once every message has arrived."""
         return self.stop(self.code, got, elapsed_s) | got.all()
 
     def weights(self, got: Bool[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
-        """The decoding weights a of these messages, in float64 and checked: what the master decodes with.
+        """The decoding weights a for these messages, checked and in float64, as used by the master.
 
-        A set that is called decodable and is not decoded exactly is reported once. Raises ConfigError for weights of
-        another shape, that are not finite, or on messages that have not arrived.
+        Warns once if the code calls a set decodable that is not decoded exactly. Raises ConfigError if the weights have
+        the wrong shape, are not finite, or are non-zero for messages that have not arrived.
         """
         a = np.asarray(self.decode(self.code, got), np.float64)
         if a.shape != got.shape:
-            raise ConfigError(f"{self._decoder}: gives weights of shape {a.shape}, but there are {len(got)} messages")
+            raise ConfigError(f"{self._decoder}: returned weights of shape {a.shape}, not {got.shape}: one per message")
         self.report(bool(unsound(got, a)), bool(self.breaks_promise(got, self.decode_error(a))))
         return a
 
@@ -63,21 +63,21 @@ class Scheme(eqx.Module):
         return float(((self.code.G @ a - 1) ** 2).sum())
 
     def breaks_promise(self, got: Got, decode_error: Number) -> Verdict:
-        """Does the code call this set decodable although it is not decoded exactly?"""
+        """Whether the code calls this set decodable although it is not decoded exactly."""
         if not self.decode.keeps_exact:
             return np.False_
         return self.code.decodable(got) & (decode_error > ROUNDING)
 
     def report(self, unsound: bool, broken_promise: bool) -> None:
-        """Raises ConfigError for unsound weights; warns once of a code that breaks its promise."""
+        """Raises ConfigError for unsound weights; warns once if `decodable` was wrong."""
         if unsound:
             raise ConfigError(
-                f"{self._decoder}: gives weights that are not finite or belong to messages that have not arrived; "
-                "they must be finite, and zero where `got` is False"
+                f"{self._decoder}: returned weights that are not finite, or not zero for messages that have not "
+                "arrived; must return finite weights that are zero where `got` is False"
             )
         if broken_promise:
             _warn_once(
-                f"{self._decoder}: `decodable` holds for messages whose decode error is above {ROUNDING:g}; "
+                f"{self._decoder}: `decodable` is True for messages whose decode error exceeds {ROUNDING:g}; "
                 "these rounds are not recorded as exact"
             )
 
@@ -87,16 +87,16 @@ class Scheme(eqx.Module):
 
 
 def unsound(got: Got, a: Weights) -> Verdict:
-    """Are weights not finite, or not zero where nothing has arrived?"""
+    """Whether any weight is not finite, or not zero for a message that has not arrived."""
     xp = np if isinstance(got, np.ndarray) else jnp
     return ~xp.isfinite(a).all() | ((a != 0) & ~got).any()
 
 
 def collect(scheme: Scheme, arrival_s: Seconds) -> tuple[Got, Float[Array, ""]]:
-    """One round of the simulation: which messages are used, and when the stopping rule first holds.
+    """Simulates one round: returns the messages that are used and the time at which the stopping rule first holds.
 
-    `arrival_s` (M,) are seconds from the start of the round, inf for a message that never comes. Messages of one
-    instant count together. Jittable and vmappable. Elapsed is inf if the rule never holds.
+    `arrival_s` (M,) is in seconds from the start of the round, inf for a message that never arrives. Simultaneous
+    messages count together. The time is inf if the round never ends. Jittable and vmappable.
     """
     arrival_s = jnp.asarray(arrival_s)
     elapsed_s = jnp.minimum(scheme.stop.first_s(scheme.code, arrival_s), arrival_s.max())
@@ -115,10 +115,10 @@ def _require_traceable(
             "no Python `if`, `and`, `or`, `bool()` or NumPy function on the mask"
         ) from error
     if found.shape != shape or not np.issubdtype(found.dtype, kind):
-        wanted = "one bool" if kind is np.bool_ else f"numbers of shape {shape}"
-        raise ConfigError(f"{name}: gives {found.dtype} of shape {found.shape}; must give {wanted}")
+        wanted = "a single bool" if kind is np.bool_ else f"numbers of shape {shape}"
+        raise ConfigError(f"{name}: returned {found.dtype} of shape {found.shape}; must return {wanted}")
 
 
 @functools.cache
-def _warn_once(line: str) -> None:
-    log.warning(line)
+def _warn_once(message: str) -> None:
+    log.warning(message)

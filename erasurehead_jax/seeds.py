@@ -1,4 +1,4 @@
-"""What follows from a seed."""
+"""Random keys derived from the seed of a run."""
 
 from typing import Any
 
@@ -8,6 +8,6 @@ from erasurehead_jax.types import Key
 
 
 def run_keys(seed: Any) -> tuple[Key, Key]:
-    """The key of the starting point and the key of the delays: schemes compared under one seed share both."""
+    """The keys of the starting point and of the delays, which schemes compared under one seed share."""
     init, delay = jax.random.split(jax.random.key(seed))
     return init, delay

@@ -1,4 +1,4 @@
-"""When the master stops waiting. The same rules drive the MPI run and the simulation."""
+"""Stopping rules: when the master stops waiting for messages. MPI runs and the simulator share them."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -17,25 +17,27 @@ from erasurehead_jax.types import Got, Number, Seconds, Verdict
 
 
 class AbstractStop(eqx.Module):
-    """A rule that is monotone in `got` and in time: once it holds in a round it goes on holding.
+    """A stopping rule, monotone in `got` and in time: once it holds, it holds for the rest of the round.
 
-    `instants_s` are the seconds of a round at which the verdict may change without an arrival; the master looks at its
-    clock then. Rules use operators and methods only, so they take a NumPy mask or a traced one.
+    `instants_s` are the times, in seconds from the start of the round, at which the verdict may change without an
+    arrival; the master evaluates the rule then. Rules use operators and methods only, so that they accept both a NumPy
+    mask and a traced one.
     """
 
     @property
     def instants_s(self) -> tuple[Number, ...]:
-        """None, unless the rule looks at the clock."""
+        """Empty unless the rule depends on the clock."""
         return ()
 
     @abstractmethod
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
-        """Enough, `elapsed_s` seconds into the round, with the messages `got`?"""
+        """Whether to stop waiting `elapsed_s` seconds into the round, given the messages `got`."""
 
     def first_s(self, code: AbstractCode, arrival_s: Seconds) -> Float[Array, ""]:
-        """When the rule first holds in a round with these arrivals (seconds, inf for never); inf if it never does.
+        """The time (s) at which the rule first holds, given the arrival times (s); inf if it never does.
 
-        Messages of one instant count together. Jittable and vmappable.
+        An arrival time of inf is a message that never arrives. Simultaneous messages count together. Jittable and
+        vmappable.
         """
         instants_s = jnp.concatenate([arrival_s, jnp.array(self.instants_s, arrival_s.dtype)])
 
@@ -46,11 +48,11 @@ class AbstractStop(eqx.Module):
         return jnp.where(holds, instants_s, jnp.inf).min()
 
     def at_most(self, workers: int) -> Number:
-        """r, the number of workers waited for at most."""
+        """r, the largest number of workers waited for."""
         return workers
 
     def check(self, workers: int) -> None:
-        """Raises ConfigError if the rule cannot be meant for this many workers."""
+        """Raises ConfigError if the rule's parameters are not valid for this number of workers."""
 
 
 class Decodable(AbstractStop):
@@ -61,7 +63,7 @@ class Decodable(AbstractStop):
 
 
 class Count(AbstractStop):
-    """Stop when `wait_for` workers have answered in full."""
+    """Stop when all messages of `wait_for` workers have arrived."""
 
     wait_for: Number
 
@@ -79,7 +81,7 @@ class Count(AbstractStop):
 
 
 class Deadline(AbstractStop):
-    """Stop `seconds` after the round began, with whatever has arrived."""
+    """Stop `seconds` after the start of the round, whatever has arrived."""
 
     seconds: Number
 
@@ -160,6 +162,6 @@ def _instants(rules: Sequence[AbstractStop]) -> tuple[Number, ...]:
 
 def _check_all(name: str, rules: Sequence[AbstractStop], workers: int) -> None:
     if not rules:
-        raise ConfigError(f"stop={name} of nothing: give at least one rule")
+        raise ConfigError(f"stop={name}: must combine at least one rule")
     for rule in rules:
         rule.check(workers)

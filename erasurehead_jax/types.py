@@ -1,7 +1,7 @@
-"""The glossary as array types. One meaning each, in code, configs, docs and plots.
+"""The notation as array types; each symbol has one meaning in code, configs, docs and plots.
 
-n blocks of the training rows, k workers, c load (blocks a worker holds), M messages a round (M = k for most codes),
-d parameters, m rows. Times are seconds (`_s`), sizes bytes (`_bytes`).
+n blocks of the training rows, k workers, load c (blocks per worker), M messages per round (M = k for most codes),
+d parameters, m rows. Times are in seconds (`_s`), sizes in bytes (`_bytes`).
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ Assignment = Float[np.ndarray, "n M"]  # G: message m is the sum over blocks i o
 Owner = Int[np.ndarray, " M"]  # the worker that sends each message
 Got = Bool[AnyArray, " M"]  # which messages have arrived this round
 Weights = Float[AnyArray, " M"]  # a: decoding weights, zero where `got` is False
-Shares = Float[AnyArray, " n"]  # w = G @ a: share of each block in the decoded gradient; exact iff w == 1
+Shares = Float[AnyArray, " n"]  # w = G @ a: the weight of each block in the decoded gradient; exact iff w == 1
 Seconds = Float[AnyArray, " M"]
-Number = float | int | np.number | Float[AnyArray, ""] | Int[AnyArray, ""]  # one number, maybe traced
+Number = float | int | np.number | Float[AnyArray, ""] | Int[AnyArray, ""]  # one number, possibly traced
 Key = PRNGKeyArray
 Verdict = Bool[AnyArray, ""] | bool | np.bool_

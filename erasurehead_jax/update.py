@@ -1,4 +1,4 @@
-"""The update that both backends share: from the decoded sum of gradients to the next iterate."""
+"""The update shared by both backends: from the decoded sum of gradients to the next iterate."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from erasurehead_jax.types import Number, Params
 
 
 class State(NamedTuple):
-    """What a run carries from round to round. `x` is the point at which the next gradient is taken."""
+    """The state of a run between rounds. `x` is the point at which the next gradient is taken."""
 
     x: Params
     optimizer: optax.OptState
@@ -25,7 +25,7 @@ def start(optimizer: optax.GradientTransformation, x: Params) -> State:
 def apply_gradient(
     optimizer: optax.GradientTransformation, l2: Number, train_rows: int, state: State, decoded: Params
 ) -> tuple[State, Float[Array, ""]]:
-    """One step on (1/N) * sum of row losses + l2 * ||x||^2, and the norm of the gradient it used.
+    """The state after one step on (1/N) * sum of row losses + l2 * ||x||^2, and the norm of the gradient used.
 
     `decoded` is the decoded *sum* of the row gradients; the regulariser is exact in every round because the master
     adds it (Algorithm 1, with g/n read as the mean over N rows).
@@ -36,5 +36,5 @@ def apply_gradient(
 
 
 def iterate(state: State) -> Float[Array, "d *runs"]:
-    """The iterate to report and keep: for most optimisers the point itself, for `nesterov` x and not y."""
+    """The iterate to report and save: for `nesterov` x and not y, for most optimizers the point itself."""
     return jnp.asarray(state.optimizer.iterate if isinstance(state.optimizer, MomentumState) else state.x)

@@ -1,4 +1,4 @@
-"""Float64, two devices, repeatable Hypothesis examples without a time limit, and a header line that names JAX."""
+"""Float64, two devices, repeatable Hypothesis examples without a deadline, and a header line that names JAX."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Real training runs in a subprocess, with a time limit, and a delay model and data sets that only tests want."""
+"""Real training runs in a subprocess with a time limit, and delay models and data sets for tests only."""
 
 import atexit
 import contextlib
@@ -26,11 +26,11 @@ from erasurehead_jax.data import Rows, synthetic
 from erasurehead_jax.types import AnyArray, Key, Number
 
 TESTS = Path(__file__).parent
-LIMIT_S = 120  # a deadlock fails fast; nothing is asserted about the time itself
+LIMIT_S = 120  # so that a deadlock fails; no test asserts anything about the time itself
 
 
 class Fixed(AbstractDelay):
-    """The same seconds in every round, one for each worker."""
+    """The same seconds in every round, one entry per worker."""
 
     seconds: tuple[float, ...]
 
@@ -40,7 +40,7 @@ class Fixed(AbstractDelay):
 
 
 class Spaced(AbstractDelay):
-    """Multiples of 50 ms in random order: who comes first is beyond doubt."""
+    """Multiples of 50 ms in random order, so that the order of arrival is certain."""
 
     def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
         del load
@@ -48,7 +48,7 @@ class Spaced(AbstractDelay):
 
 
 class NanOnRank(Logistic):
-    """The logistic loss, but this rank's gradients are not numbers once training has begun."""
+    """The logistic loss, except that the gradients of one rank are not numbers once training has begun."""
 
     rank: int = 0
 
@@ -61,7 +61,7 @@ class NanOnRank(Logistic):
 
 
 def broken_on_rank(rank: int, **sizes: Any) -> Dataset:
-    """Data that one rank cannot load."""
+    """A data set that one rank cannot load."""
     if os.environ.get("OMPI_COMM_WORLD_RANK") == str(rank):
         raise RuntimeError("the disk of this rank is on fire")
     return synthetic(**sizes)
@@ -72,7 +72,7 @@ SMALL = (*SMALL_DATA, "workers=4", "load=2", "wait_for=2", "rounds=8", "optimize
 
 
 class Finished(NamedTuple):
-    """A run that has ended."""
+    """The result of a run that has ended."""
 
     status: int
     out: str
@@ -98,12 +98,12 @@ def command(*overrides: str) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """So that ranks find this module, whatever their working directory."""
+    """The environment in which ranks find this module, whatever their working directory."""
     return os.environ | {"PYTHONPATH": str(TESTS), "COLUMNS": "200"} | more
 
 
 class Live:
-    """A run that is going on: `with start_run(...) as run`. Whatever happens, nothing of it is left behind."""
+    """A run in progress: `with start_run(...) as run`. Its processes are ended on exit, whatever happens."""
 
     def __init__(self, folder: Path, *overrides: str, name: str = "run", before: tuple[str, ...] = ()):
         self.run_dir = folder / name
@@ -131,7 +131,7 @@ class Live:
         self.process.communicate()
 
     def wait_for_rows(self, rows: int) -> None:
-        """Until history.csv has so many rounds."""
+        """Waits until history.csv has this many rounds."""
         history, until = self.run_dir / "history.csv", time.monotonic() + LIMIT_S
         while not history.exists() or history.read_bytes().count(b"\n") <= rows:
             assert time.monotonic() < until and self.process.poll() is None, f"no {rows} rounds"
@@ -139,12 +139,12 @@ class Live:
 
     def send(self, worker: int, number: signal.Signals) -> None:
         """Sends a signal to a worker; -1 is the master."""
-        if worker + 1 not in self._ranks:  # looking for them takes as long as several rounds
+        if worker + 1 not in self._ranks:  # a search takes as long as several rounds
             self._ranks = ranks_of(self.run_dir)
         os.kill(self._ranks[worker + 1], number)
 
     def finish(self) -> Finished:
-        """Waits for the end."""
+        """Waits for the end of the run."""
         out, err = self.process.communicate(timeout=LIMIT_S)
         return Finished(self.process.returncode, out, err, self.run_dir)
 
@@ -201,7 +201,7 @@ def warm() -> Warm:
 
 
 def train(folder: Path, *overrides: str, **env: str) -> Finished:
-    """Runs to the end."""
+    """Trains to the end."""
     resumes = any(override.startswith("resume=") and override != "resume=auto" for override in overrides)
     where = [] if resumes else [f"hydra.run.dir={folder / 'run'}"]
     status, out, err = warm().run(folder, [*overrides, *where], environment(**env))
@@ -224,5 +224,5 @@ def train_cold(folder: Path, *overrides: str, **env: str) -> Finished:
 
 
 def train_many(cases: list[tuple[Path, list[str]]], **env: str) -> list[Finished]:
-    """One after another."""
+    """Trains one after another."""
     return [train(folder, *overrides, **env) for folder, overrides in cases]

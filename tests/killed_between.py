@@ -1,4 +1,4 @@
-"""Run by test_multirun.py: three multiruns of one process; workers are killed in the first and after the second."""
+"""Run by test_multirun.py: three multiruns in one process; workers are killed in the first and after the second."""
 
 import os
 import signal
@@ -14,14 +14,14 @@ from erasurehead_jax.train import train
 
 
 def multirun(name: str) -> Path:
-    """One job; its run directory."""
+    """Runs one job; returns its run directory."""
     sys.argv[1:] = ["-m", *overrides, f"hydra.sweep.dir={name}", "hydra.sweep.subdir=0"]
     train()
     return Path(name).absolute() / "0"
 
 
 def kill_worker_1(run_dir: Path, rows: int) -> None:
-    """Once there are so many rounds."""
+    """Kills worker 1 once there are this many rounds."""
     history = run_dir / "history.csv"
     while not history.exists() or history.read_bytes().count(b"\n") <= rows:
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Run by test_survival.py on three ranks: a worker that sends what it should not, and one that dies."""
+"""Run by test_survival.py on three ranks: one worker sends invalid messages, and one dies."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Gradient descent written again, with SciPy and NumPy only, to check the package against."""
+"""A reference implementation of gradient descent with SciPy and NumPy only."""
 
 import numpy as np
 import scipy.sparse as sp

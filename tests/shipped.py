@@ -1,4 +1,4 @@
-"""The schemes of configs/scheme, each built when a test wants it: one that cannot be built fails its own tests only."""
+"""The schemes of configs/scheme, built on demand, so that one that cannot be built fails only its own tests."""
 
 from functools import cache
 from pathlib import Path
@@ -16,13 +16,13 @@ SIZES = ((6, 2, 3), (7, 3, 4), (4, 2, 2), (9, 3, 5), (8, 2, 4), (12, 3, 6), (5, 
 
 
 def names(config_dir: str = CONFIG_DIR) -> list[str]:
-    """Of all schemes, whether they can be built or not."""
+    """The names of all schemes, whether they can be built or not."""
     return sorted(path.stem for path in Path(config_dir, "scheme").glob("*.yaml"))
 
 
 @cache
 def scheme_of(name: str, config_dir: str = CONFIG_DIR) -> Scheme:
-    """The scheme of this name, in the first of SIZES that it accepts; one with sizes of its own is taken as it is."""
+    """The scheme of this name with the first of SIZES that it accepts, or with its own sizes if it sets them."""
     refusals = []
     for workers, load, wait_for in SIZES:
         with initialize_config_dir(config_dir, version_base="1.3"):

@@ -1,4 +1,4 @@
-"""Caches: by kind of processor, of a bounded size, where the user wants them, and never the reason that a run fails."""
+"""Caches: per kind of processor, bounded in size, where the user wants them, and never the reason for a failed run."""
 
 import os
 import platform
@@ -14,14 +14,14 @@ from erasurehead_jax.caches import cache_dir, cache_dirs, keep_compiled, trim_co
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's cache of its own."""
+    """An empty user cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "erasurehead-jax"
 
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch):
-    """What keep_compiled sets in JAX, undone afterwards."""
+    """Restores the settings of JAX that keep_compiled changes."""
     names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
     before = {name: getattr(jax.config, f"jax_{name}") for name in names}
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
@@ -67,7 +67,7 @@ def test_what_was_not_used_for_longest_goes(cache: Path, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written_is_replaced_with_a_warning(tmp_path: Path, monkeypatch, capfd):
-    """It is still read: a group may share what an administrator has prepared."""
+    """It is still read, because a group may share what an administrator has prepared."""
     (tmp_path / "file").touch()
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

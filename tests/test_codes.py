@@ -1,4 +1,4 @@
-"""Every code keeps the contract of AbstractCode, and the families meet the closed forms of their papers."""
+"""Every code satisfies the contract of AbstractCode, and each family matches the closed forms of its paper."""
 
 import itertools
 import math
@@ -99,7 +99,7 @@ def test_traced_mask_decodes_like_numpy_mask(code: AbstractCode):
 
 
 @pytest.mark.parametrize("code", ERASABLE.values(), ids=ERASABLE)
-def test_every_set_of_fewer_erasures_than_copies_is_harmless(code: AbstractCode):
+def test_every_set_of_fewer_erasures_than_copies_is_decodable(code: AbstractCode):
     copies = int(code.copies.min())
     for erased in range(copies):
         masks = ~subsets(code.workers, erased)

@@ -1,4 +1,4 @@
-"""Bad input: one line that names the field, the value and the rule; status 2; nothing left behind."""
+"""Invalid input: one line with the field, the value and the rule; status 2; no files."""
 
 import runpy
 import shlex
@@ -34,7 +34,7 @@ BAD = {
     "rounds=0": "rounds=0: must be a whole number, at least 1",
     "rounds=many": "rounds=many: must be a whole number, at least 1",
     "seed=-1": "seed=-1: must be a whole number, at least 0",
-    "scheme=uncoded workers=10 blocks=20000": "blocks=20000: there are only 19200 training rows",
+    "scheme=uncoded workers=10 blocks=20000": "blocks=20000: must be at most the number of training rows, 19200",
     "late=queue": "late=queue: must be one of cancel, skip, wait",
     "init=ones": "init=ones: must be zeros or normal",
     "l2=-1": "l2=-1: must be a finite number, 0 or more",
@@ -45,7 +45,7 @@ BAD = {
     "optimizer=newton": "optimizer=newton: unknown; choose one of agd, gd, nesterov",
     "optimizer._target_=optax.nothing": "optimizer._target_=optax.nothing: optax has no 'nothing'; ",
     "scheme.decode.rescale=twice": "rescale=twice: must be none, expected or covered",
-    "data.task=regression": "is no class; logistic needs targets -1 and +1, or 0 and 1, or two names",
+    "data.task=regression": "is not a class; logistic needs targets -1 and +1, 0 and 1, or two class names",
     "data.rows=1": "data.rows=1: must be a whole number, at least 5",
     "cluster.chunk_rows=0": "cluster.chunk_rows=0: must be a whole number, at least 1",
     "cluster.program=no-such-mpirun": "cluster.program=no-such-mpirun: not found in",
@@ -104,7 +104,7 @@ BAD = {
 
 
 def refused(run: Finished) -> str:
-    """The one line of a refusal."""
+    """The error line of a refused command."""
     assert run.status == 2, run.err
     lines = run.err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), run.err
@@ -113,7 +113,7 @@ def refused(run: Finished) -> str:
 
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
-    """Of every bad command line."""
+    """The results of all invalid command lines."""
     cases = [(tmp_path_factory.mktemp("bad"), overrides.split(" ")) for overrides in BAD]
     return dict(zip(BAD, train_many(cases), strict=True))
 
@@ -151,7 +151,7 @@ def test_a_mistake_in_a_yaml_file_is_one_line(tmp_path: Path):
 
 
 def test_errors_of_a_users_function(tmp_path: Path):
-    """A file that is missing is one line with its path; a programming error keeps all of its traceback."""
+    """A missing file gives one line with its path; a programming error keeps its whole traceback."""
     new = "data={_target_:user_code."
     missing, bug, wrong = train_many(
         [
@@ -168,7 +168,7 @@ def test_errors_of_a_users_function(tmp_path: Path):
 
 
 def test_a_simulation_that_diverges_is_one_line(tmp_path: Path):
-    """Hydra's “Error executing job with overrides” does not come before it."""
+    """It is not preceded by Hydra's "Error executing job with overrides"."""
     small = ["backend=simulate", "data.rows=103", "data.fields=2", "workers=4", "load=2", "wait_for=2", "tracking=none"]
     (run,) = train_many([(tmp_path, [*small, "rounds=3", "optimizer.step_size=1e30", "objective=least_squares"])])
     assert run.status == 5
@@ -187,8 +187,8 @@ def test_help_lists_every_key(tmp_path: Path):
 
 def test_the_package_lists_its_commands(capsys: pytest.CaptureFixture[str]):
     runpy.run_module("erasurehead_jax", run_name="__main__")
-    told = capsys.readouterr().out
-    assert all(f"erasurehead_jax.{name} " in told for name in ("train", "whatif", "report", "reproduce"))
+    output = capsys.readouterr().out
+    assert all(f"erasurehead_jax.{name} " in output for name in ("train", "whatif", "report", "reproduce"))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_the_package_lists_its_commands(capsys: pytest.CaptureFixture[str]):
     ],
 )
 def test_several_copies_of_the_command(env: dict[str, str], printed: bool, monkeypatch, capsys):
-    """The first says what is wrong; all end with status 2, before anything is done."""
+    """The first one explains the mistake; all end with status 2 before doing anything."""
     monkeypatch.setattr(hydra_app, "FIRST_RANK_S", 0.0)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
@@ -241,7 +241,7 @@ def test_mpirun_of_the_command(tmp_path: Path):
 @settings(max_examples=200)
 @given(st.text(st.characters(exclude_characters="\0$", exclude_categories=["Cs", "Cc"]), min_size=1))
 def test_an_override_can_be_pasted(path: str):
-    """Through the shell and through Hydra's grammar, whatever is in it."""
+    """It survives the shell and Hydra's grammar, whatever it contains."""
     (word,) = shlex.split(override("resume", path))
     assert str(OverridesParser.create().parse_override(word).value()) == path
 
@@ -275,7 +275,7 @@ def make(**sizes):
 
 @pytest.mark.mpi
 def test_modules_and_files_of_the_working_directory(tmp_path: Path):
-    """By the installed command, from another directory than the run's, and resumed from elsewhere."""
+    """The installed command finds them, from another directory than the run's, and when resumed from elsewhere."""
     (tmp_path / "mine.py").write_text(USER_DATA)
     np.savez(tmp_path / "t.npz", times_s=np.zeros((9, 4)))
     program = str(Path(sys.executable).parent / "erasurehead-train")
@@ -322,7 +322,7 @@ def test_a_run_directory_that_is_a_file(tmp_path: Path):
     assert (tmp_path / "run").read_text() == "precious"
 
 
-def test_missing_raw_data_says_where_it_was_looked_for(tmp_path: Path):
+def test_the_error_for_missing_raw_data_lists_the_searched_folders(tmp_path: Path):
     for folder in ("nothing", "cache"):
         (tmp_path / folder).mkdir()
     run = train(
@@ -350,7 +350,7 @@ def test_corrupt_raw_data(tmp_path: Path):
     assert "kc_house_data.csv.gz cannot be read" in refused(run)
 
 
-def test_a_metric_that_cannot_be_computed_is_said_once(tmp_path: Path):
+def test_a_metric_that_cannot_be_computed_is_reported_once(tmp_path: Path):
     run = train(
         tmp_path, "data.rows=5", "workers=2", "load=1", "wait_for=2", "rounds=2", "backend=simulate", "tracking=none"
     )

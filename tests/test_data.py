@@ -1,4 +1,4 @@
-"""The paper's data sets from their raw files, and finding, checking and keeping those files."""
+"""The paper's data sets: finding, verifying and preparing their raw files; and the validation of data."""
 
 import os
 from pathlib import Path
@@ -38,7 +38,7 @@ needs_raw = pytest.mark.skipif(
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's cache of its own."""
+    """An empty user cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return cache_dir()
 
@@ -65,7 +65,7 @@ def test_table_1(load, train_rows, test_rows, dim, fields, positive):
 
 @needs_raw
 def test_rows_are_what_the_file_says(cache: Path):
-    """Two rows of KC Housing share a column of a field exactly when their values agree."""
+    """Two rows of KC Housing share a column of a field if and only if their values agree."""
     dataset = kc_housing()
     frame = pd.read_csv(RAW / "kc_house_data.csv.gz")
     train = np.random.RandomState(0).permutation(len(frame))[len(frame) - len(dataset.train) :]
@@ -93,7 +93,7 @@ def test_the_prepared_cache_is_used_and_follows_the_raw_file(cache: Path, tmp_pa
 
 @needs_raw
 def test_a_downloaded_copy_gives_the_same_rows(cache: Path, monkeypatch):
-    """The copy that a download brings has no published bytes to check; Table 1's sizes check it instead."""
+    """A download is verified by the sizes in Table 1, because its bytes are not those of the published file."""
     expected = kc_housing()
     source = RAW / "kc_house_data.csv.gz"
     monkeypatch.delenv("ERASUREHEAD_DATA")
@@ -104,7 +104,7 @@ def test_a_downloaded_copy_gives_the_same_rows(cache: Path, monkeypatch):
     np.testing.assert_array_equal(dataset.train.features.index, expected.train.features.index)  # pyright: ignore
     keep_some = lambda path: pd.read_csv(source).drop(columns=["id", "date"])[:99].to_csv(path, index=False)
     (cache / "raw" / "kc_housing-downloaded.csv").unlink()
-    with pytest.raises(ConfigError, match="the paper's is Table1"):
+    with pytest.raises(ConfigError, match=r"has Table1\(.*, the paper Table1\("):
         one_hot_dataset(KC_HOUSING._replace(download=keep_some), _encode, SIZES, split_seed=0)
 
 
@@ -123,7 +123,7 @@ def test_a_failed_download_says_what_to_do_and_leaves_nothing(cache: Path, monke
 
 
 def table(rows: Rows) -> np.ndarray:
-    """A line for every row: its features and its target."""
+    """One line per row: its features and its target."""
     features = rows.features
     values = np.asarray(features.matrix if isinstance(features, Dense) else features.index.T)  # pyright: ignore
     return np.column_stack([values, np.asarray(rows.target)])
@@ -142,7 +142,7 @@ def test_sorted_synthetic_data_has_the_same_rows(dense: bool, task):
 
 
 def test_data_that_is_not_a_number_is_refused_by_both_backends(tmp_path: Path):
-    """Of version 0.1's backends, one dropped the block in every round and the other blamed the step size."""
+    """In version 0.1, one backend dropped the block in every round and the other blamed the step size."""
     bad = ["~data", "+data={_target_:user_code.with_a_nan,row:17,column:2}", "+objective=logistic", "workers=4"]
     runs = train_many([(tmp_path, [*bad, "load=2", "wait_for=2", f"backend={each}"]) for each in ("mpi", "simulate")])
     for run in runs:
@@ -187,11 +187,11 @@ def index(*fields: list[int], columns: int = 5) -> Rows:
 @pytest.mark.parametrize(
     ("train", "test", "why"),
     [
-        (dense(3), dense(2, columns=3), "2 columns for training, but 3 for testing"),
-        (dense(3, targets=2), dense(2), "3 training rows, but targets of shape (2,); must be one a row"),
-        (dense(3), dense(2, targets=3), "2 test rows, but targets of shape (3,); must be one a row"),
-        (dense(0), dense(2), "has no training rows; give at least one"),
-        (dense(3), dense(0), "has no test rows; give at least one"),
+        (dense(3), dense(2, columns=3), "2 training columns, but 3 test columns; must be equal"),
+        (dense(3, targets=2), dense(2), "3 training rows, but targets of shape (2,); must be one per row"),
+        (dense(3), dense(2, targets=3), "2 test rows, but targets of shape (3,); must be one per row"),
+        (dense(0), dense(2), "has no training rows; must have at least one"),
+        (dense(3), dense(0), "has no test rows; must have at least one"),
         (index([0, 1], [2, 5]), index([0], [2]), "training row 1, field 1: 5 must be a column, from 0 to 4"),
         (index([0, 1], [2, 3]), index([-1], [2]), "test row 0, field 0: -1 must be a column, from 0 to 4"),
         (
@@ -221,11 +221,11 @@ def test_two_classes_become_signs(low, high):
 @pytest.mark.parametrize(
     ("targets", "why"),
     [
-        ([1, 0, 2, 0, 1], "training row 2, target: 2 is no class"),
-        ([1, -1, 0, 1, 1], "training row 2, target: 0 is no class"),
-        ([1, 0, 1, 0, 0.5], "test row 0, target: 0.5 is no class"),
-        (["a", "b", "c", "a", "b"], r"targets name 3 classes \(a, b, c\); logistic needs two"),
-        (["a"] * 5, r"targets name 1 classes \(a\); logistic needs two"),
+        ([1, 0, 2, 0, 1], "training row 2, target: 2 is not a class"),
+        ([1, -1, 0, 1, 1], "training row 2, target: 0 is not a class"),
+        ([1, 0, 1, 0, 0.5], "test row 0, target: 0.5 is not a class"),
+        (["a", "b", "c", "a", "b"], r"the targets have 3 classes \(a, b, c\); logistic needs two"),
+        (["a"] * 5, r"the targets have only one class \(a\); logistic needs two"),
     ],
 )
 def test_other_targets_are_refused(targets: list, why: str):

@@ -18,7 +18,7 @@ from erasurehead_jax.delays import SlowWorkers, Trace
 WORKERS = 5
 MODELS = [NoDelay(), Exponential(0.5), ShiftedExponential(1.0, 3.0), SlowWorkers(0.5, 2, 10)]
 RECORDINGS = sorted(Path(os.environ.get("ERASUREHEAD_DATA", "nowhere"), "traces").glob("*.npz"))
-RECORDED_S = np.arange(24.0).reshape(6, 4)  # every time tells its round and worker
+RECORDED_S = np.arange(24.0).reshape(6, 4)  # each time identifies its round and worker
 
 
 def draws(delay: AbstractDelay, load: float, rounds: int = 4_000, workers: int = WORKERS, seed: int = 0) -> np.ndarray:
@@ -39,7 +39,7 @@ def save(path: Path, **arrays: Any) -> str:
 
 
 def fits(seconds: np.ndarray, shift_s: float, mean_s: float) -> bool:
-    """Kolmogorov and Smirnov do not refuse shift + exponential."""
+    """Whether a Kolmogorov-Smirnov test accepts shift + exponential."""
     return stats.kstest(seconds.ravel(), stats.expon(shift_s, mean_s).cdf).pvalue > 0.01
 
 
@@ -158,7 +158,7 @@ def test_a_trace_is_replayed_as_it_is(workers: int, tmp_path: Path):
 
 
 def test_a_run_is_replayed_from_its_arrivals(tmp_path: Path):
-    """A worker with several messages has answered with its last."""
+    """A worker with several messages has answered when its last one arrives."""
     arrival_s = RECORDED_S[:, [3, 0, 2, 1]]
     trace = Trace(save(tmp_path, arrival_s=arrival_s, owner=np.array([2, 0, 1, 0]), workers=np.array(3)))
     np.testing.assert_array_equal(trace.times_s, arrival_s[:, [3, 2, 0]])
@@ -189,7 +189,7 @@ def test_rounds_with_a_missing_time_are_left_out(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"has 27 rounds, fewer than rounds=28; .*delay\.resample=true$"):
         trace.check(4, 28)
     times_s[0, 0] = np.nan
-    with pytest.raises(ConfigError, match=r"^delay\.path=\S+: 4 of 30 rounds lack a time .*scheme=uncoded\)$"):
+    with pytest.raises(ConfigError, match=r"^delay\.path=\S+: 4 of 30 rounds have missing times .*scheme=uncoded\)$"):
         Trace(save(tmp_path, times_s=times_s))
 
 

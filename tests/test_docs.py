@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ are true: commands run, settings exist, Python blocks work, names are complete."""
+"""The README and the pages of docs/ are correct: commands and code run, settings exist, all names are documented."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ FENCE = re.compile(r'^```(\w+)(?: title="([^"\n]*)")?\n(.*?)^```$', re.MULTILINE
 
 
 class Block(NamedTuple):
-    """A fenced block of a page."""
+    """A fenced code block of a page."""
 
     language: str
     title: str  # the file it shows, if any
@@ -102,7 +102,7 @@ def test_python_blocks_run(page: Path, capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_settings_exist(page: Path):
-    """The first run of every command composes: no key, group or choice is unknown, nothing is missing."""
+    """The first run of each command composes: no key, group or choice is unknown or missing."""
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         for command in commands(page):
             if command.name in ("train", "whatif") and "--config-dir" not in command.arguments:

@@ -1,4 +1,4 @@
-"""The what-if's figures: what they show, what they say they leave out, and legends that hide nothing."""
+"""The what-if's figures: what they show, that they state what they omit, and that legends hide nothing."""
 
 from collections.abc import Iterator
 from io import StringIO
@@ -48,7 +48,7 @@ def draw(axis: Axes) -> None:
 
 
 def legend(axis: Axes) -> list[str]:
-    """The entries, of a legend that lies below the curves."""
+    """The entries of the legend, which must lie below the curves."""
     found = axis.get_legend()
     assert found is not None
     draw(axis)
@@ -61,17 +61,17 @@ def timings(points: list[GridPoint]) -> Timings:
     return Timings(pd.DataFrame({"mean_round_s": [each.mean() for each in round_s]}), round_s)
 
 
-def test_all_round_times_are_shown_or_said_to_be_left_out(axis: Axes):
+def test_all_round_times_are_shown_or_stated_to_be_left_out(axis: Axes):
     points = [point("erasurehead", 2, r) for r in range(1, 9)]
     round_times(axis, points, timings(points))
     assert legend(axis) == [each.name() for each in points] + ["closed form"] and axis.get_title("left") == ""
 
 
-def test_round_times_say_what_they_leave_out(axis: Axes):
+def test_round_times_state_what_they_leave_out(axis: Axes):
     points = [point("erasurehead", 2, r) for r in range(1, 12)]
     round_times(axis, points, timings(points))
     assert legend(axis)[:-1] == [each.name() for each in points[:8]]
-    assert axis.get_title("left") == "the 8 quickest of 11 points; timing.csv has all"
+    assert axis.get_title("left") == "the 8 fastest of 11 points; all are in timing.csv"
 
 
 def test_closed_forms_are_promised_only_where_there_are_some(axis: Axes):
@@ -84,8 +84,8 @@ def test_closed_forms_are_promised_only_where_there_are_some(axis: Axes):
     assert len(axis.lines) == 1
 
 
-def test_exact_schemes_are_said_to_be_exact(axis: Axes):
-    """Their decode error of 0 has no place on a logarithmic axis."""
+def test_exact_schemes_are_listed_as_exact(axis: Axes):
+    """A decode error of 0 cannot be drawn on a logarithmic axis."""
     points = [point("uncoded"), point("egc", 2), *(point("erasurehead", 2, r) for r in (3, 5, 12))]
     decode_errors(axis, points, np.array([0, 1e-12, 4.0, 2.0, 0]))
     assert legend(axis) == ["erasurehead c=2 (exact at r=12)", "exact: uncoded", "exact: egc c=2"]
@@ -93,7 +93,7 @@ def test_exact_schemes_are_said_to_be_exact(axis: Axes):
     assert np.array_equal(axis.lines[0].get_xdata(), [3, 5])
 
 
-def test_all_exact_is_no_empty_axis_without_a_word(axis: Axes):
+def test_if_all_schemes_are_exact_the_legend_lists_them(axis: Axes):
     decode_errors(axis, [point("uncoded"), point("egc", 2)], np.zeros(2))
     assert legend(axis) == ["exact: uncoded", "exact: egc c=2"] and axis.get_yscale() == "linear"
 

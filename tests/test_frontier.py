@@ -1,4 +1,4 @@
-"""Times to a target, their intervals, and what is recommended."""
+"""Times to a target, their intervals, and the recommendation."""
 
 import math
 from pathlib import Path
@@ -35,7 +35,7 @@ def point(
     named: str = "",
     **more: Any,
 ) -> GridPoint:
-    """What a grid would make of this scheme of configs/scheme, called `named` if that is given."""
+    """The grid point of this scheme of configs/scheme, labelled `named` if that is given."""
     code = Uncoded(WORKERS, WORKERS) if scheme in ("uncoded", "ignore_stragglers") else None
     code = code or FractionalRepetition(WORKERS, WORKERS, load)
     stop = {
@@ -47,7 +47,7 @@ def point(
 
 
 def race(*time_s: np.ndarray) -> Trainings:
-    """Runs of which seed j of point i reaches an AUC of 0.8 after time_s[i][j] seconds, or never (inf)."""
+    """Runs in which seed j of point i reaches an AUC of 0.8 after time_s[i][j] seconds, or never (inf)."""
     times = np.array(time_s)[..., None]
     auc = np.where(np.isfinite(times), [0.5, TARGET, 0.9], [0.5, 0.6, 0.7])
     clock_s = np.where(np.isfinite(times), times, 1.0) * [0.5, 1, 2]
@@ -55,12 +55,12 @@ def race(*time_s: np.ndarray) -> Trainings:
 
 
 def around(center: float, seeds: int = SEEDS, seed: int = 0) -> np.ndarray:
-    """Times that differ by a fifth or so from seed to seed."""
+    """Times that vary by about a fifth between seeds."""
     return center * np.random.default_rng(seed).uniform(0.8, 1.2, seeds)
 
 
 def late_in(times_s: np.ndarray, share: float) -> np.ndarray:
-    """This share of the seeds, the last of them, never arrives."""
+    """Times of which the last fraction of the seeds never reaches the target."""
     return np.where(np.arange(len(times_s)) < round((1 - share) * len(times_s)), times_s, np.inf)
 
 
@@ -70,13 +70,13 @@ def only(recommendations: list[Recommendation]) -> Recommendation:
 
 
 def margins(found: Recommendation) -> list[tuple[str, bool] | None]:
-    """Over what, and is it beyond the noise: the next, uncoded, ignore-stragglers."""
+    """For the next best, uncoded and ignore-stragglers: the point compared with, and whether it is beyond the noise."""
     return [margin and (margin.over, margin.beyond_noise) for margin in found.margins.values()]
 
 
 @pytest.mark.parametrize("seeds", [FEWEST, 41])
 def test_intervals_hold_the_median_as_often_as_they_say(seeds: int):
-    """19 times in 20 at least, and not much oftener than the steps between order statistics make them."""
+    """At least 19 times in 20, and not much more often than the steps between order statistics require."""
     rng, runs = np.random.default_rng(0), 1_000
     found = [estimate(rng.exponential(1, seeds)) for _ in range(runs)]
     covered = np.mean([each.low <= math.log(2) <= each.high for each in found])
@@ -92,7 +92,7 @@ def test_the_estimate_is_the_median(seeds: int):
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=40).filter(lambda values: len(values) % 2 == 1))
 def test_an_estimate_goes_by_order_alone(values: list[int]):
-    """So that a time never reached is just the longest one."""
+    """A target that is never reached is therefore just the longest time."""
     finite = np.array(values, float)
     longest = finite.max()
     with_infinite = np.where(finite == longest, np.inf, finite)
@@ -116,7 +116,7 @@ def test_too_few_seeds_have_no_interval(seeds: int):
 
 @pytest.mark.parametrize("metric", ["test_auc", "test_mse"])
 def test_times_to_a_target_against_a_plain_loop(metric: str):
-    """Metrics go up and down, tie with the target, and are nan where a run has blown up."""
+    """Metrics go up and down, tie with the target, and are nan where a run has diverged."""
     rng = np.random.default_rng(0)
     values = rng.integers(0, 5, (4, 30, 6)) / 4
     values[rng.random(values.shape) < 0.2] = np.nan
@@ -163,7 +163,7 @@ def test_the_default_target_is_what_uncoded_has_half_way():
 
 
 def test_the_default_target_is_not_that_of_runs_that_diverged():
-    """Uncoded blew up in most seeds: the target is the next point's; in all points: there is none."""
+    """If uncoded diverges in most seeds, the next point gives the target; if all points do, there is none."""
     auc = np.full((2, 3, 5), 0.7)
     auc[0, :2] = np.nan
     found = Trainings(np.arange(5), np.ones(auc.shape), {"train_loss": -auc, "test_auc": auc})
@@ -175,14 +175,14 @@ def test_the_default_target_is_not_that_of_runs_that_diverged():
 
 @pytest.mark.parametrize(("metric", "sign"), [("test_auc", -1), ("test_mse", 1)])
 def test_rounding_does_not_make_an_exact_code_late(metric: str, sign: int):
-    """The report's slack holds in the what-if: exact codes add the same numbers in another order."""
+    """The what-if has the report's slack, because exact codes add the same numbers in another order."""
     values = np.array([[[0.5, 0.5, 0.5]]]) * (1 + sign * np.array([1.01, 0.99, 0]) * SLACK)
     found = Trainings(np.arange(3), np.array([[[1.0, 2.0, 3.0]]]), {metric: values})
     assert times_to(0.5, found).tolist() == [[2.0]]
 
 
 def test_the_quickest_point_is_recommended():
-    """With margins to the next, to uncoded, and to ignore-stragglers at the same r, though others of it are quicker."""
+    """With margins over the next best, uncoded, and ignore-stragglers at the same r even if it is faster at another."""
     points = [
         point("uncoded"),
         point("ignore_stragglers", wait_for=4),
@@ -221,7 +221,7 @@ def test_points_that_are_alike_are_within_the_noise():
 
 
 def test_the_same_run_under_another_name_is_not_the_next_best():
-    """ErasureHead with c = 1 ignores stragglers: the same times and metrics in every seed."""
+    """ErasureHead with c = 1 ignores stragglers, so it has the same times and metrics in every seed."""
     points = [point("erasurehead", wait_for=3), point("ignore_stragglers", wait_for=3), point("uncoded")]
     found = only(recommend(points, race(around(1), around(1), around(4)), TARGET))
     assert found.best == "erasurehead c=1 r=3" and found.same == ["ignore_stragglers r=3"]
@@ -231,7 +231,7 @@ def test_the_same_run_under_another_name_is_not_the_next_best():
 
 
 def test_equal_times_of_different_runs_are_no_same_run():
-    """They reach the target at once, but one ends better."""
+    """They reach the target at the same time, but one ends with a better metric."""
     found = race(around(1), around(1))
     found.metrics["test_auc"][1, :, 2] += 0.01
     one = only(recommend([point("uncoded"), point("egc", load=2)], found, TARGET))
@@ -273,7 +273,7 @@ def test_the_best_has_no_margin_to_itself(seeds: int):
 def test_too_few_seeds_are_never_beyond_the_noise():
     found = only(recommend([point("uncoded"), point("egc")], race(around(9, 4), around(1, 4)), TARGET))
     assert found.best == "egc c=1" and margins(found)[:2] == [("uncoded", False)] * 2
-    assert found.lines()[1].endswith("takes 9 times as long: cannot tell from 4 seeds, at least 6 are needed")
+    assert found.lines()[1].endswith("takes 9 times as long: inconclusive with 4 seeds, at least 6 are needed")
     assert not any("nan" in line or "noise" in line for line in found.lines())
 
 
@@ -281,7 +281,7 @@ def test_a_target_that_no_point_reaches_is_a_result():
     points = [point("uncoded", mean_s=2), point("egc", mean_s=2)]
     found = only(recommend(points, race(around(1), late_in(around(1), 0.75)), 0.99))
     assert (found.best, found.time_s, found.reached, found.margins, found.notes) == (None, None, 0, {}, [])
-    assert found.lines() == ["target 0.9900, mean_s=2: no point of the grid reaches it in most seeds"]
+    assert found.lines() == ["target 0.9900, mean_s=2: not reached by most seeds at any grid point"]
 
 
 def test_a_target_that_few_seeds_reach_is_not_reached():
@@ -291,7 +291,7 @@ def test_a_target_that_few_seeds_reach_is_not_reached():
 
 @pytest.mark.parametrize(("share", "preferred"), [(0.0, "egc"), (0.1, "egc"), (0.2, "uncoded"), (0.4, "uncoded")])
 def test_a_quick_point_that_often_fails_is_not_preferred(share: float, preferred: str):
-    """Not below nine seeds in ten."""
+    """A point must reach the target in nine seeds of ten."""
     points = [point("uncoded"), point("egc")]
     found = only(recommend(points, race(around(5, 30), late_in(around(1, 30), share)), TARGET))
     assert found.best == (preferred if preferred == "uncoded" else "egc c=1")
@@ -308,7 +308,7 @@ def test_among_points_that_often_fail_the_quickest_is_recommended():
 
 
 def test_seeds_in_which_only_one_arrives_count_for_it():
-    """And those in which neither does say nothing."""
+    """Seeds in which neither arrives are left out."""
     best, other = around(1), around(3)
     best[:3] = other[:2] = np.inf
     found = only(recommend([point("egc"), point("uncoded")], race(best, other), TARGET))
@@ -323,9 +323,9 @@ def test_seeds_in_which_only_one_arrives_count_for_it():
 
 
 def test_without_any_time_nothing_is_quicker():
-    """delay=none, compute_s=0: every clock stands at zero."""
+    """With delay=none and compute_s=0 every clock stays at zero."""
     still = race(np.zeros(SEEDS), np.zeros(SEEDS))
-    still.metrics["test_auc"][1] += 0.01  # or they would be one run
+    still.metrics["test_auc"][1] += 0.01  # otherwise they would be the same run
     found = only(recommend([point("uncoded"), point("egc")], still, TARGET))
     assert margins(found)[:2] == [("egc c=1", False), ("uncoded", False)]
     assert not any("nan" in line for line in found.lines())
@@ -341,13 +341,15 @@ def notes(found: Trainings, *points: GridPoint) -> list[str]:
 
 
 def test_a_load_that_costs_no_time_is_noted(tmp_path: Path):
-    """What is replayed does not depend on the load; compute_s does, and so do sleeps that grow with it."""
+    """A replay does not depend on the load; with compute_s, or with sleeps that grow with the load, time does."""
     races = race(around(2), around(1))
     pair = lambda sleeps, compute_s: [
         point("egc", load=load, sleeps=sleeps, compute_s=compute_s, named=f"egc{load}") for load in (2, 3)
     ]
     (note,) = notes(races, *pair(trace(tmp_path), 0.0))
-    assert note.startswith("the trace replays the same recorded times for every load, so more load looks free")
+    assert note.startswith(
+        "the trace replays the same recorded times for every load, so a larger load appears to cost nothing"
+    )
     (note,) = notes(races, *pair(Exponential(0.5), 0.0))
     assert note.startswith("the delays of Exponential do not grow with the load")
     assert notes(races, *pair(trace(tmp_path), 1.0)) == notes(races, *pair(ShiftedExponential(0.1, 0.5), 0.0)) == []
@@ -358,9 +360,9 @@ def test_a_load_that_costs_no_time_is_noted(tmp_path: Path):
 @pytest.mark.parametrize(
     ("best", "expected"),
     [
-        (0, ["wait_for=2 is the smallest of the grid; a smaller one may be better still"]),
+        (0, ["wait_for=2 is the smallest value of the grid; a smaller one may be better"]),
         (1, []),
-        (2, ["wait_for=5 is the largest of the grid; a larger one may be better still"]),
+        (2, ["wait_for=5 is the largest value of the grid; a larger one may be better"]),
     ],
 )
 def test_a_best_point_at_the_edge_of_an_axis_is_noted(best: int, expected: list[str]):
@@ -372,17 +374,17 @@ def test_a_best_point_at_the_edge_of_an_axis_is_noted(best: int, expected: list[
 
 
 def test_an_edge_that_nothing_lies_beyond_is_not_noted():
-    """One worker, all workers, one block, all blocks; and an axis with a single value has no edge."""
+    """The limits are one or all workers and one or all blocks; an axis with a single value has no edge."""
     points = [point("erasurehead", load=load, wait_for=WORKERS) for load in (1, WORKERS)]
     assert notes(race(around(1), around(3)), *points) == notes(race(around(3), around(1)), *points) == []
     points = [point("ignore_stragglers", wait_for=r, step_size=step) for r, step in ((1, 0.1), (3, 0.2), (2, 0.3))]
     assert notes(race(around(1), around(2), around(3)), *points) == [
-        "step_size=0.1 is the smallest of the grid; a smaller one may be better still"
+        "step_size=0.1 is the smallest value of the grid; a smaller one may be better"
     ]
 
 
 def test_circumstances_are_never_mixed():
-    """What is recommended for one delay does not depend on the runs under another."""
+    """The recommendation for one delay does not depend on the runs under another."""
     here: list[dict[str, Any]] = [
         {"delay": "exponential", "mean_s": 0.5},
         {"delay": "exponential", "mean_s": 2},

@@ -1,4 +1,4 @@
-"""Which GPU a rank takes; that it then computes there is for a machine that has one."""
+"""Which GPU a rank uses. Computing on it can only be tested on a machine with a GPU."""
 
 import os
 

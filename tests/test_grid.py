@@ -1,4 +1,4 @@
-"""A grid becomes its points: each once, with labels from the code, side by side where only numbers differ."""
+"""The points of a grid: each occurs once, is labelled from the code, and is stacked with others of equal sizes."""
 
 import itertools
 import math
@@ -52,16 +52,16 @@ def test_an_axis_that_a_scheme_does_not_look_at_makes_no_second_point():
     assert {point.labels["late"] for point in points} == {"cancel"}
 
 
-@pytest.mark.parametrize("asked", ["egc", "[egc]", "[egc,egc]"])
-def test_one_value_is_a_grid_and_a_value_counts_once(asked: str):
-    assert labels(grid(f"grid.scheme={asked}"), "scheme") == [("egc",)]
+@pytest.mark.parametrize("values", ["egc", "[egc]", "[egc,egc]"])
+def test_one_value_is_a_grid_and_a_value_counts_once(values: str):
+    assert labels(grid(f"grid.scheme={values}"), "scheme") == [("egc",)]
 
 
 def test_axes_multiply():
-    """Every combination once: a scheme ignores load and wait_for or not, and nothing else."""
+    """Each combination occurs once; load and wait_for are the only axes that a scheme may not use."""
     values = {"mean_s": [0.5, 1, 2], "late": ["cancel", "skip"], "step_size": [0.1, 3], "wait_for": [3, 4]}
-    asked = [f"grid.{name}=[{','.join(map(str, some))}]" for name, some in values.items()]
-    points = grid("grid.scheme=[uncoded,erasurehead]", *asked)
+    overrides = [f"grid.{name}=[{','.join(map(str, some))}]" for name, some in values.items()]
+    points = grid("grid.scheme=[uncoded,erasurehead]", *overrides)
     found = labels(points, "scheme", *values)
     without_r = [(*rest, 6) for *rest, _ in itertools.product(["uncoded"], *values.values())]
     assert len(set(found)) == len(found)
@@ -69,7 +69,7 @@ def test_axes_multiply():
 
 
 def test_the_labels_say_what_the_code_is():
-    """Load and r are the code's, whatever the setting of that name."""
+    """Load and r are those of the code, whatever the setting of that name."""
     assert labels(grid("grid.scheme=uncoded", "blocks=12"), "load", "wait_for") == [(2, 6)]
     points = grid("grid.scheme=[uncoded,egc]", "grid.workers=[4,8]")
     assert labels(points, "scheme", "workers", "load", "wait_for") == [
@@ -84,7 +84,7 @@ def test_the_labels_say_what_the_code_is():
 
 
 def number(point: GridPoint, name: str) -> Any:
-    """Where the simulation looks for it."""
+    """The value of the setting in the simulated point."""
     optimizer: Any = point.point.optimizer
     places = point.point.__dict__, point.point.delay.__dict__, optimizer.keywords
     return next(place[name] for place in places if name in place)
@@ -132,7 +132,7 @@ def test_circumstances_are_what_nobody_chooses():
     assert {point.circumstances() for point in points} == {(("mean_s", 0.5),), (("mean_s", 1),)}
     assert all(point.labels.keys() == {*CHOICES, "mean_s"} for point in points)
     for same in ({point.name() for point in points if point.labels["mean_s"] == mean_s} for mean_s in (0.5, 1)):
-        assert 2 * len(same) == len(points)  # names tell them apart
+        assert 2 * len(same) == len(points)  # names distinguish them
 
 
 def generous(blocks: int, workers: int, load: int) -> FractionalRepetition:
@@ -141,7 +141,7 @@ def generous(blocks: int, workers: int, load: int) -> FractionalRepetition:
 
 
 def test_a_load_is_labelled_as_it_was_requested():
-    """And not with what the code makes of it; a code that takes no load is labelled with its own."""
+    """It is not the load of the resulting code; only a code that takes no load is labelled with its own."""
     points = grid("grid.scheme=egc", "scheme.code._target_=test_grid.generous", "grid.load=[1,3]")
     assert labels(points, "load") == [(1,), (3,)]
     assert [point.point.scheme.code.load for point in points] == [2, 6]
@@ -191,7 +191,7 @@ def test_kinds_are_those_of_the_objects():
         (
             ("grid.workers=[6,900]", "grid.wait_for=1"),
             2,
-            "left out: 1 grid point of uncoded: blocks=900: there are only",
+            "left out: 1 grid point of uncoded: blocks=900: must be at most",
         ),
         (("delay=slow_workers", "+grid.slow=[1,7]"), 2, "left out: 1 grid point of uncoded: delay.slow=7: must be"),
     ],
@@ -202,7 +202,7 @@ def test_impossible_combinations_are_left_out_with_a_line(overrides: tuple[str, 
     assert found.left_out[0].startswith(line) and "\n" not in "".join(found.left_out)
 
 
-EMPTY = "an empty grid; give at least one value"
+EMPTY = "must have at least one value"
 UNKNOWN = "no such axis; choose one of"
 BAD = {
     "grid.scheme=[]": f"grid.scheme=[]: {EMPTY}",
@@ -225,7 +225,7 @@ BAD = {
     "delay=slow_workers +grid.slow=7": "scheme=uncoded slow=7: delay.slow=7: must be a whole number between 0 and",
     "delay=trace delay.path=missing.npz": "grid point scheme=uncoded: delay.path=missing.npz: cannot be read",
     "+delay.pace=1": "grid point scheme=uncoded: delay.pace=1: unknown setting; choose one of mean_s",
-    # settings of the whole command, and groups that are no axis
+    # settings of the whole command, and groups that are not axes
     "+grid.rounds=[5,10]": "grid.rounds",
     "+grid.seeds=[2,4]": "grid.seeds",
     "+grid.seed=[0,1]": "grid.seed",

@@ -1,4 +1,4 @@
-"""Several hosts: network namespaces with links of their own, reached over the hostfile launcher by an agent."""
+"""Several hosts, which are network namespaces with their own links that the hostfile launcher reaches by an agent."""
 
 import os
 import shutil
@@ -68,7 +68,7 @@ def hosts(network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tup
 
 @pytest.mark.clusters
 def test_a_throttled_link_slows_uncoded_only(hosts: tuple[str, ...], tmp_path: Path):
-    """A multirun on the same ranks. Not a matter of the stopwatch: of which host ends the rounds."""
+    """A multirun on the same ranks. The test does not measure time, but which host ends the rounds."""
     sh("ip", "netns", "exec", "eh-3", "tc", "qdisc", "add", "dev", "eth0", "root", *SLOW_LINK)
     try:
         line = command("-m", *hosts, "rounds=12", "scheme=uncoded,egc,erasurehead", "hydra.sweep.dir=sweep")
@@ -92,7 +92,7 @@ def test_a_throttled_link_slows_uncoded_only(hosts: tuple[str, ...], tmp_path: P
 @pytest.mark.clusters
 @pytest.mark.parametrize(("scheme", "status"), [("egc", 0), ("uncoded", 3)])
 def test_a_host_is_cut_off(hosts: tuple[str, ...], tmp_path: Path, scheme: str, status: int):
-    """Its blocks have copies elsewhere: egc stays exact. Uncoded cannot go on, and ends with a checkpoint."""
+    """Its blocks have copies elsewhere, so egc stays exact. Uncoded cannot continue, and ends with a checkpoint."""
     limits = ("cluster.heartbeat_s=1", "cluster.lost_s=3", "rounds=150", "delay=exponential", "delay.mean_s=0.03")
     with Live(tmp_path, *hosts, *limits, f"scheme={scheme}") as run:
         run.wait_for_rows(20)
@@ -132,7 +132,7 @@ def test_what_is_wrong_with_the_hosts_is_one_line(hosts: tuple[str, ...], tmp_pa
     shutil.copytree(package, tmp_path / "other")
     (tmp_path / "other" / "errors.py").write_text((package / "errors.py").read_text() + "\n# changed\n")
     (tmp_path / "mounts-eh-2").write_text(f"mount --bind {tmp_path / 'other'} {package}\n")
-    assert "the code of erasurehead-jax is" in (told := refused()) and "on eh-2" in told
+    assert "the code of erasurehead-jax is" in (line := refused()) and "on eh-2" in line
     (tmp_path / "mounts-eh-2").unlink()
 
     hostfile.write_text("".join(f"{NET}.{i} slots=3\n" for i in (1, 2, 3)))
@@ -141,7 +141,7 @@ def test_what_is_wrong_with_the_hosts_is_one_line(hosts: tuple[str, ...], tmp_pa
 
 
 def test_versions_that_differ_are_named():
-    said = [{"host": "a", "versions": {"jax": "1", "mpi4py": "4"}}, {"host": "a", "versions": None}, None]
-    require_alike([*said, {"host": "b", "versions": {"jax": "1", "mpi4py": "4"}}])
+    reports = [{"host": "a", "versions": {"jax": "1", "mpi4py": "4"}}, {"host": "a", "versions": None}, None]
+    require_alike([*reports, {"host": "b", "versions": {"jax": "1", "mpi4py": "4"}}])
     with pytest.raises(ConfigError, match="jax is 1 on a and 2 on b"):
-        require_alike([*said, {"host": "b", "versions": {"jax": "2", "mpi4py": "4"}}])
+        require_alike([*reports, {"host": "b", "versions": {"jax": "2", "mpi4py": "4"}}])

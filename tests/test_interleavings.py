@@ -1,6 +1,7 @@
-"""Every order of arrive, late, twice, faulty, lost and tick for up to four workers over three rounds: a model checker.
+"""A model checker: every order of the protocol's events for up to four workers over three rounds.
 
-The environment below keeps its own books of what was sent, and holds the protocol to them in every reachable state.
+Events are arrivals, late, repeated and faulty answers, lost workers and ticks. The environment below keeps its own
+record of what was sent, and checks the protocol against it in every reachable state.
 """
 
 import copy
@@ -33,7 +34,7 @@ def schemes(k: int) -> dict[str, Scheme]:
 
 
 class Remembered:
-    """A scheme whose verdicts are looked up: millions of questions, a few hundred different ones."""
+    """A scheme with cached verdicts: millions of calls have a few hundred different arguments."""
 
     def __init__(self, scheme: Scheme):
         code = scheme.code
@@ -43,10 +44,10 @@ class Remembered:
 
     def enough(self, got: np.ndarray, elapsed_s: float) -> bool:
         """The scheme's own verdict."""
-        asked = (got.tobytes(), elapsed_s)
-        if asked not in self._verdicts:
-            self._verdicts[asked] = bool(self._scheme.enough(got, elapsed_s))
-        return self._verdicts[asked]
+        key = (got.tobytes(), elapsed_s)
+        if key not in self._verdicts:
+            self._verdicts[key] = bool(self._scheme.enough(got, elapsed_s))
+        return self._verdicts[key]
 
 
 def remembering(protocol: Protocol) -> Protocol:
@@ -55,7 +56,7 @@ def remembering(protocol: Protocol) -> Protocol:
 
 
 class Books(NamedTuple):
-    """What the environment knows. One message a worker."""
+    """The environment's record. Each worker sends one message per round."""
 
     did: tuple[int, ...]  # in this round
     late: tuple[bool, ...]  # has sent a late answer in this round
@@ -74,7 +75,7 @@ class State(NamedTuple):
     draining: bool
 
     def key(self):
-        """Equal for states with the same future: counts are compared in every state, and so left out."""
+        """Equal for states with the same future. Counts are left out, because they are compared in every state."""
         p = self.protocol
         marks = (p.round, p._answered.tobytes(), p._erased.tobytes(), p.alive.tobytes(), type(p._last))
         return (*marks, self.draining, self.books[:6])
@@ -113,7 +114,7 @@ def events(state: State, rich: bool) -> Iterator[tuple[str, int]]:
 
 
 def after(state: State, event: str, j: int) -> State:
-    """The environment's books and the protocol, both told of one event."""
+    """The environment's record and the protocol after one event."""
     p, books = clone(state.protocol), state.books
     t = 10.0 * p.round + books.elapsed_s
     if event == "tick":
@@ -171,7 +172,7 @@ def check(state: State, approximate: bool) -> None:
 
 
 def begun(protocol: Protocol, books: Books) -> State:
-    """The next round, in which only the dead stay what they were."""
+    """The record at the start of the next round, in which only dead workers keep their state."""
     p, k, round_ = clone(protocol), len(books.dead), books.round + 1
     fresh = books._replace(did=(SILENT,) * k, late=(False,) * k, twice=(False,) * k, elapsed_s=0.0, round=round_)
     decision = p.begin(10.0 * round_)
@@ -180,7 +181,7 @@ def begun(protocol: Protocol, books: Books) -> State:
 
 
 def explore(protocol: Protocol, rich: bool, approximate: bool) -> tuple[int, int]:
-    """Visits every reachable state; how many there are, and how many ends of the third round."""
+    """Visits every reachable state; returns their number, and the number of ends of the third round."""
     k = protocol.scheme.code.workers
     protocol = remembering(protocol)
     nothing = Books((SILENT,) * k, (False,) * k, (False,) * k, (False,) * k, 0.0)
@@ -219,14 +220,14 @@ def test_every_interleaving(name: str, late: str, on_loss: str):
 
 
 class CountsLateAnswers(Protocol):
-    """Takes an answer to the last round for one to this."""
+    """A faulty protocol that accepts an answer to the last round in this one."""
 
     def arrived(self, answers, t):
         return super().arrived([(self.round, message) for _, message in answers], t)
 
 
 class NeverBuries(Protocol):
-    """Waits for the dead."""
+    """A faulty protocol that waits for dead workers."""
 
     def lost(self, worker, t):
         self.losses.append((worker, 0))
@@ -234,7 +235,7 @@ class NeverBuries(Protocol):
 
 
 class StepsTwice(Protocol):
-    """Hands out a round again."""
+    """A faulty protocol that starts a round again."""
 
     def updated(self, t):
         super().updated(t)
@@ -243,7 +244,7 @@ class StepsTwice(Protocol):
 
 
 class CannotCount(Protocol):
-    """Uses the faulty."""
+    """A faulty protocol that uses faulty answers."""
 
     def faulty(self, message, t):
         self.faulty_answers[message] += 1
@@ -252,7 +253,7 @@ class CannotCount(Protocol):
 
 
 class Hasty(Protocol):
-    """Stops at the first answer."""
+    """A faulty protocol that stops at the first answer."""
 
     def _decision(self, t):
         decision = super()._decision(t)

@@ -1,4 +1,4 @@
-"""The scripts of launchers/: what they would do, that AWS ParallelCluster takes its configuration, and shellcheck."""
+"""The scripts of launchers/: dry runs, the validity of the AWS ParallelCluster configuration, and shellcheck."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ print([(each.name, each.max_count) for each in cluster.scheduling.queues[0].comp
 
 
 def script(name: str, *arguments: str, status: int = 0, more: dict[str, str] | None = None) -> str:
-    """Runs one of launchers/ec2 on a machine without pcluster and aws; what it says."""
+    """Runs one of launchers/ec2 on a machine without pcluster and aws; returns its output."""
     env = {"PATH": os.environ["PATH"], **MINE, **(more or {})}
     env = {name: value for name, value in env.items() if value}
     line = [EC2 / name, *arguments]
@@ -41,8 +41,8 @@ def script(name: str, *arguments: str, status: int = 0, more: dict[str, str] | N
     return done.stdout + done.stderr
 
 
-def commands(told: str) -> list[str]:
-    return [line[2:] for line in told.splitlines() if line.startswith("+ ")]
+def commands(output: str) -> list[str]:
+    return [line[2:] for line in output.splitlines() if line.startswith("+ ")]
 
 
 def configuration(more: dict[str, str] | None = None) -> str:
@@ -51,7 +51,7 @@ def configuration(more: dict[str, str] | None = None) -> str:
     )
 
 
-def test_a_dry_run_says_every_command_and_does_none():
+def test_a_dry_run_prints_every_command_and_runs_none():
     up = script("up.sh", "--dry-run")
     assert [line.split(" --")[0] for line in commands(up)] == [
         "pcluster create-cluster",
@@ -64,12 +64,12 @@ def test_a_dry_run_says_every_command_and_does_none():
 
 
 def test_the_costs_come_first_and_somebody_must_agree():
-    told = script("up.sh", status=1)
-    assert "$3.26 an hour with all nodes" in told and "$26.09 if they run for all of LIFETIME_H=8 hours" in told
-    assert commands(told) == []
+    output = script("up.sh", status=1)
+    assert "$3.26 an hour with all nodes" in output and "$26.09 if they run for all of LIFETIME_H=8 hours" in output
+    assert commands(output) == []
 
 
-def test_what_is_missing_is_said():
+def test_missing_tools_and_settings_are_reported():
     assert "a public subnet" in script("up.sh", "--dry-run", status=1, more={"SUBNET": ""})
     assert "$ an hour of a m6i.large in eu-west-1" in script(
         "up.sh", "--dry-run", status=1, more={"REGION": "eu-west-1", **USD}
@@ -78,11 +78,11 @@ def test_what_is_missing_is_said():
 
 
 def test_the_cluster_is_closed_and_ends_by_itself():
-    told = yaml.safe_load(configuration())
-    assert told["HeadNode"]["Ssh"]["AllowedIps"] == "192.0.2.7/32"
-    assert told["HeadNode"]["Imds"]["Secured"] and told["HeadNode"]["LocalStorage"]["RootVolume"]["Encrypted"]
-    assert told["Scheduling"]["SlurmSettings"]["ScaledownIdletime"] == 5
-    (queue,) = told["Scheduling"]["SlurmQueues"]
+    settings = yaml.safe_load(configuration())
+    assert settings["HeadNode"]["Ssh"]["AllowedIps"] == "192.0.2.7/32"
+    assert settings["HeadNode"]["Imds"]["Secured"] and settings["HeadNode"]["LocalStorage"]["RootVolume"]["Encrypted"]
+    assert settings["Scheduling"]["SlurmSettings"]["ScaledownIdletime"] == 5
+    (queue,) = settings["Scheduling"]["SlurmQueues"]
     assert queue["CapacityType"] == "SPOT" and queue["Networking"]["PlacementGroup"]["Enabled"]
     assert queue["CustomSlurmSettings"]["MaxTime"] == "8:00:00"
     assert all(resource["MinCount"] == 0 for resource in queue["ComputeResources"])
@@ -90,7 +90,7 @@ def test_the_cluster_is_closed_and_ends_by_itself():
 
 @pytest.fixture(scope="module")
 def pcluster() -> Path:
-    """Python with aws-parallelcluster, in an environment of its own: its requirements are not ours."""
+    """Python with aws-parallelcluster in its own environment, because its requirements conflict with ours."""
     folder = ROOT / ".venv" / "parallelcluster"
     if not (folder / "ready").exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=LIMIT_S)

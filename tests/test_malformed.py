@@ -61,12 +61,12 @@ DATA = {
 }
 
 
-def refused(run: Finished, *told: str) -> None:
-    """Status 2 and one line, which says this."""
+def refused(run: Finished, *parts: str) -> None:
+    """Asserts status 2 and a single error line that contains these parts."""
     assert run.status == 2, run.err
     lines = run.err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), run.err
-    assert all(part in lines[0] for part in told), run.err
+    assert all(part in lines[0] for part in parts), run.err
 
 
 def test_traces(tmp_path: Path):
@@ -78,7 +78,7 @@ def test_traces(tmp_path: Path):
     for name, run in zip(TRACES, train_many(cases), strict=True):
         refused(run, f"delay.path={run.run_dir.parent / 'trace.npz'}: ")
         assert "unsafe" not in run.err
-        assert ("it holds no arrays of numbers; save them as np.savez" in run.err) is (name in NO_ARRAYS)
+        assert ("it contains no numeric arrays; write it with np.savez" in run.err) is (name in NO_ARRAYS)
         assert [path.name for path in run.run_dir.parent.iterdir()] == ["trace.npz"]
 
 
@@ -98,13 +98,13 @@ def test_a_trace_of_objects_is_refused_and_never_unpickled(tmp_path: Path, objec
     array[0] = _MakesAFolder(str(tmp_path / "here" / "made"))
     save = {"npy": lambda path: np.save(path, array), "npz": lambda path: np.savez(path, times_s=array)}[objects]
     save(path := tmp_path / f"times.{objects}")
-    with pytest.raises(ConfigError, match=r"it holds no arrays of numbers; save them"):
+    with pytest.raises(ConfigError, match=r"it contains no numeric arrays; write it with"):
         Trace(str(path))
     assert not list((tmp_path / "here").iterdir())
 
 
 class _MakesAFolder:
-    """When it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: str):
         self.path = path
@@ -140,7 +140,7 @@ def edited(name: str, edit: Callable[[bytes], bytes]) -> Callable[[Path], None]:
 
 
 def changed(name: str, value: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
-    """Every checkpoint with one array replaced."""
+    """An edit that replaces one array in every checkpoint."""
 
     def edit(content: bytes) -> bytes:
         arrays = dict(np.load(io.BytesIO(content)))
@@ -215,34 +215,34 @@ def test_run_directories(finished: Path, tmp_path: Path):
         spoil(tmp_path / name / "run")
         cases.append((tmp_path / name, ["resume=run"]))
     before = [contents(folder) for folder, _ in cases]
-    for run, (_, told), was in zip(train_many(cases), RUNS.values(), before, strict=True):
-        refused(run, told)
+    for run, (_, message), was in zip(train_many(cases), RUNS.values(), before, strict=True):
+        refused(run, message)
         assert contents(run.run_dir.parent) == was, "something was written"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """But for the lock, which every command that looks into a run directory takes."""
+    """The files of a folder, except the lock, which every command that reads a run directory takes."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != Path(LOCK).name]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.mark.mpi
 def test_what_a_resumed_run_may_not_change(finished: Path, tmp_path: Path):
-    told = {
+    reasons = {
         "seed=1": "keeps its settings",
         "load=1": "keeps its settings",
         "rounds=3": "must be at least 8, the rounds already completed",
     }
-    for i in range(len(told)):  # each its own, which has one owner
+    for i in range(len(reasons)):  # a directory each, because a run directory has one owner
         shutil.copytree(finished, tmp_path / str(i))
-    runs = train_many([(tmp_path, [f"resume={i}", override]) for i, override in enumerate(told)])
-    for run, (override, why) in zip(runs, told.items(), strict=True):
+    runs = train_many([(tmp_path, [f"resume={i}", override]) for i, override in enumerate(reasons)])
+    for run, (override, why) in zip(runs, reasons.items(), strict=True):
         refused(run, override, why)
 
 
 @pytest.mark.mpi
 def test_the_checkpoint_before_a_torn_one_is_used(finished: Path, tmp_path: Path):
-    """The torn one is named, the rounds after it are done again, and the result is what it was."""
+    """The torn checkpoint is named, the rounds after the older one are repeated, and the result is the same."""
     shutil.copytree(finished, tmp_path / "run")
     torn = tmp_path / "run" / "checkpoint" / "round-0000000008.npz"
     torn.write_bytes(torn.read_bytes()[:1000])
@@ -317,7 +317,7 @@ def test_a_checkpoint_with_wrong_bytes_is_refused_or_whole(tmp_path: Path, spoil
     for at, bits in spoil:
         content[at % len(content)] ^= bits
     path.write_bytes(content[: len(content) - cut])
-    with warnings.catch_warnings(action="ignore"):  # zipfile's, on names that occur twice
+    with warnings.catch_warnings(action="ignore"):  # zipfile warns of duplicate names
         try:
             found = read(path, checkpoints._fingerprint, STATES["agd"])
         except ConfigError as error:

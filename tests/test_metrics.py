@@ -1,4 +1,4 @@
-"""The evaluator against scikit-learn, one iterate at a time."""
+"""The evaluator against scikit-learn, iterate by iterate."""
 
 import jax
 import jax.numpy as jnp

@@ -24,7 +24,7 @@ from erasurehead_jax.types import Params
 from erasurehead_jax.update import apply_gradient, start
 
 pytestmark = pytest.mark.mpi
-# Spaced, so that the order of arrival is certain even on a busy machine; the last worker sleeps for an hour.
+# Spaced so that the order of arrival is certain even on a busy machine; the last worker sleeps for an hour.
 SPACED = ("delay._target_=harness.Fixed", "+delay.seconds=[0.0,0.4,0.8,3600]", "rounds=3")
 
 
@@ -34,7 +34,7 @@ def small_dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory):
-    """Runs by their overrides, each made once."""
+    """Runs by their overrides, each run once."""
     made: dict[tuple[str, ...], Finished] = {}
 
     def run(*overrides: str) -> Finished:
@@ -60,7 +60,7 @@ def test_float32(runs):
 
 
 def test_dense_data_and_least_squares(runs):
-    """Every worker touches every coordinate; the objective follows the task."""
+    """Every worker touches every coordinate, and the objective follows the task."""
     overrides = ("data.dense=true", "data.task=regression", "objective=least_squares", "optimizer.step_size=0.1")
     run = runs("scheme=uncoded", "x64=true", *overrides, "cluster.chunk_rows=64")
     train_rows = synthetic(rows=1003, fields=5, categories=40, dense=True, task="regression").train
@@ -94,7 +94,7 @@ def test_the_run_directory(runs):
 
 
 def test_only_touched_coordinates_travel(runs):
-    """16 bytes of header and 4 a coordinate that the worker's rows touch, from each of four workers."""
+    """Each of four workers sends a header of 16 bytes, and 4 bytes per coordinate that its rows touch."""
     dataset = small_dataset()
     touched = [dataset.train.take(slice(a, b)).features.touched() for a, b in _quarters(len(dataset.train))]
     expected = sum(16 + 4 * len(t) for t in touched if t is not None)
@@ -119,7 +119,7 @@ def _quarters(rows: int) -> list[tuple[int, int]]:
     ],
 )
 def test_the_same_workers_as_in_the_simulation(runs, scheme: str, late: str):
-    """Same delays, same answers, same model; the worker that sleeps an hour holds up neither a round nor the end."""
+    """Delays, answers and models are equal; the worker that sleeps for an hour delays neither a round nor the end."""
     run = runs(f"scheme={scheme}", f"late={late}", "x64=true", *SPACED)
     job = _job(f"scheme={scheme}", *SPACED)
     arrival_s = job.delays()(0)[job.scheme.code.owner]
@@ -147,7 +147,7 @@ def _simulated(job: Job, got: np.ndarray) -> Params:
 
 
 def test_wait_drains_on_the_clock(runs):
-    """late=wait: every round really takes as long as its slowest worker; the published clock would not show it."""
+    """With late=wait a round takes as long as its slowest worker, which the published code's clock would not show."""
     sleeps = ("delay._target_=harness.Fixed", "+delay.seconds=[0.0,0.0,0.0,0.5]", "rounds=4")
     summary = runs("scheme=erasurehead", "late=wait", *sleeps).summary
     assert summary["clock_s"] >= 4 * 0.5
@@ -156,7 +156,7 @@ def test_wait_drains_on_the_clock(runs):
 
 
 def test_skip_finishes_late_work(runs):
-    """A worker that is late finishes its answer, which is dropped, and then takes the newest model."""
+    """A late worker finishes its answer, which is dropped, and then takes the newest model."""
     sleeps = ("delay._target_=harness.Fixed", "+delay.seconds=[0.0,0.3,0.0,0.3]", "rounds=40")
     summary = runs("scheme=ignore_stragglers", "late=skip", *sleeps).summary
     assert summary["rounds"] == 40
@@ -173,7 +173,7 @@ def test_evaluation_on_the_way_is_the_same_and_off_the_clock(runs):
 
 
 def test_a_deadline_needs_no_arrival(tmp_path: Path):
-    """Nobody answers in time: the step is taken with nothing but the regulariser, on the clock's say."""
+    """If no worker answers in time, the step at the deadline uses the regulariser alone."""
     stop = ("scheme.stop._target_=erasurehead_jax.stopping.Deadline", "+scheme.stop.seconds=0.05", "~scheme.stop.rules")
     run = train(tmp_path, *SMALL, *stop, "delay._target_=harness.Fixed", "+delay.seconds=[9,9,9,9]", "rounds=3")
     assert run.status == 0, run.err

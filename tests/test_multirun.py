@@ -1,4 +1,4 @@
-"""The jobs of a multirun share their ranks: results, failures, and who has died."""
+"""The jobs of a multirun share their ranks: results, failures and dead workers."""
 
 import subprocess
 import sys
@@ -12,11 +12,11 @@ from harness import LIMIT_S, SMALL, TESTS, Finished, command, environment, ranks
 from erasurehead_jax.cluster.signals import CONNECTED
 
 pytestmark = pytest.mark.mpi
-CERTAIN = (*SMALL, "delay._target_=harness.Spaced", "checkpoint.every=3")  # the order of arrival is beyond doubt
+CERTAIN = (*SMALL, "delay._target_=harness.Spaced", "checkpoint.every=3")  # the order of arrival is certain
 
 
 def multirun(folder: Path, *overrides: str) -> list[Finished]:
-    """Every job, in order; all have the status of the multirun."""
+    """The results of all jobs, in order; each has the status of the multirun."""
     done = subprocess.run(
         command("-m", *overrides, f"hydra.sweep.dir={folder / 'sweep'}", "hydra.sweep.subdir=${hydra:job.num}"),
         cwd=folder,
@@ -36,7 +36,7 @@ def starts(jobs: list[Finished]) -> list[int]:
 
 
 def test_as_if_each_were_alone(tmp_path: Path):
-    """Bit for bit: other schemes, precisions and data than in the job before, and the log where it belongs."""
+    """Results are bit-identical though scheme, precision or data change between jobs; each log is in its own run."""
     jobs = multirun(tmp_path, *CERTAIN, "scheme=egc,erasurehead", "x64=true,false", "data.rows=1003,803")
     assert [job.status for job in jobs] == [0] * 8, jobs[0].err
     assert starts(jobs) == [0]
@@ -54,7 +54,7 @@ def test_as_if_each_were_alone(tmp_path: Path):
 
 
 def test_a_job_fails_alone(tmp_path: Path):
-    """It raises on the master; the one after it has new ranks."""
+    """It raises on the master, and the next job gets new ranks."""
     jobs = multirun(tmp_path, *SMALL, "data._target_=harness.broken_on_rank", "+data.rank=0,99")
     assert [(job.run_dir / "summary.json").exists() for job in jobs] == [False, True]
     assert starts(jobs) == [0, 1]
@@ -73,8 +73,8 @@ def test_other_ranks_for_another_number_of_workers(tmp_path: Path):
     assert starts(jobs) == [0, 1]
 
 
-def test_who_has_died_is_replaced(tmp_path: Path):
-    """A worker is killed during the first job, one while the ranks wait for the third."""
+def test_dead_workers_are_replaced(tmp_path: Path):
+    """One worker is killed during the first job, and one while the ranks wait for the third."""
     done = subprocess.run(
         [sys.executable, TESTS / "killed_between.py", *CERTAIN, "scheme=egc"],
         cwd=tmp_path,

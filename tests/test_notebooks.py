@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, at reduced sizes, and is committed without outputs."""
+"""Every notebook runs from top to bottom at reduced sizes, and is committed without outputs."""
 
 from pathlib import Path
 

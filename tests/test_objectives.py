@@ -1,4 +1,4 @@
-"""Gradients against automatic and finite differences on every layout of the features, blocks, and the built-in data."""
+"""Gradients against automatic and finite differences on every layout of features; blocks; the built-in data."""
 
 import functools
 import itertools
@@ -27,7 +27,7 @@ from erasurehead_jax.data.features import DENSE_CATEGORIES, SplitOneHot
 from erasurehead_jax.data.synthetic import true_model
 
 M = 83
-UNUSED = 2  # columns of each field that no row has
+UNUSED = 2  # columns of each field without an entry
 FIELDS = {
     "one category": (1,),
     "low": (1, 2, DENSE_CATEGORIES),
@@ -38,7 +38,7 @@ OBJECTIVES = [Logistic(), LeastSquares()]
 
 
 def one_hot(sizes: tuple[int, ...]) -> OneHot:
-    """Fields with exactly these numbers of categories present, scattered among unused columns."""
+    """One-hot fields with exactly these numbers of categories present, scattered among unused columns."""
     rng, index, columns = np.random.default_rng(0), [], 0
     for size in sizes:
         present = columns + np.sort(rng.permutation(size + UNUSED)[:size])
@@ -71,7 +71,7 @@ every_layout = pytest.mark.parametrize(("features", "matrix"), FEATURES.values()
 
 
 def problem(features: AbstractFeatures) -> tuple[Rows, jax.Array, jax.Array]:
-    """Rows with signs as targets, a point, and row weights of both signs."""
+    """Rows with targets -1 and +1, a point, and row weights of both signs."""
     rng = np.random.default_rng(2)
     x, row_weights = rng.standard_normal(features.dim), rng.standard_normal(features.rows)
     return Rows(features, rng.choice([-1.0, 1.0], features.rows)), jnp.asarray(x), jnp.asarray(row_weights)
@@ -181,7 +181,7 @@ def test_every_row_is_in_one_block_of_nearly_equal_size(data: st.DataObject):
 
 
 def test_more_blocks_than_rows_are_refused():
-    with pytest.raises(ConfigError, match=r"^blocks=4: there are only 3 training rows"):
+    with pytest.raises(ConfigError, match=r"^blocks=4: must be at most the number of training rows, 3"):
         block_bounds(3, 4)
 
 
@@ -210,7 +210,9 @@ def test_blocks_sum_to_the_full_gradient(objective: AbstractObjective):
 
 def test_logistic_refuses_numbers_as_targets():
     numbers, signs = synthetic(50, task="regression"), synthetic(50)
-    with pytest.raises(ConfigError, match=r"^data=synthetic: training row 0, target: .* is no class; logistic needs"):
+    with pytest.raises(
+        ConfigError, match=r"^data=synthetic: training row 0, target: .* is not a class; logistic needs"
+    ):
         Logistic().check(numbers)
     Logistic().check(signs)
     LeastSquares().check(numbers)

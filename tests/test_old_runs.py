@@ -1,7 +1,7 @@
 """Run directories of version 0.1 can still be reported and resumed.
 
-tests/data/v0.1 has what `train` and `whatif` of version 0.1 left: a finished run with an exact code and one without,
-one that was killed after five of forty rounds, and a what-if (without its pictures).
+tests/data/v0.1 holds run directories of version 0.1: a finished run with an exact code and one without, one that was
+killed after five of forty rounds, and a what-if (without its figures).
 """
 
 import shutil

@@ -22,7 +22,7 @@ OPTIMIZERS = {"gd": gd(0.1), "agd": agd(0.1), "nesterov": nesterov(0.1, 0.99), "
 
 
 def decoded_sum(x: np.ndarray) -> np.ndarray:
-    """ROWS times the gradient of |ROOT (x - CENTRE)|^2 / 2: a sum over rows, as it is decoded."""
+    """ROWS times the gradient of |ROOT (x - CENTRE)|^2 / 2: a sum over rows, as decoded by the master."""
     return ROWS * ROOT.T @ (ROOT @ (x - CENTRE))
 
 
@@ -40,7 +40,7 @@ def gd_loop(slope: Slope, x: np.ndarray, steps: list[float]) -> list[np.ndarray]
 
 
 def agd_loop(slope: Slope, x: np.ndarray, steps: list[float]) -> list[np.ndarray]:
-    """Heavy ball with momentum (t - 1)/(t + 2); iteration 0 throws the starting point away."""
+    """Heavy ball with momentum (t - 1)/(t + 2); iteration 0 discards the starting point."""
     iterates = [-steps[0] * slope(x)]
     for t in range(1, len(steps)):
         before, x = x, iterates[-1]
@@ -58,7 +58,7 @@ def nesterov_loop(slope: Slope, x: np.ndarray, steps: list[float]) -> list[np.nd
 
 
 def run(optimizer: optax.GradientTransformation, rounds: int = ROUNDS) -> list[State]:
-    """The states after each round."""
+    """The state after each round."""
     step = jax.jit(lambda state, decoded: apply_gradient(optimizer, L2, ROWS, state, decoded)[0])
     states = [start(optimizer, START)]
     for _ in range(rounds):
@@ -74,7 +74,7 @@ def test_iterates_are_those_of_the_definition(rule, loop, decay: float):
     np.testing.assert_allclose(iterates, loop(regularised, START, steps), rtol=0, atol=1e-12)
 
 
-def test_agd_throws_the_starting_point_away():
+def test_agd_discards_the_starting_point():
     np.testing.assert_allclose(run(agd(0.3), 1)[0].x, -0.3 * regularised(START), atol=1e-15)
 
 

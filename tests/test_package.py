@@ -1,4 +1,4 @@
-"""What a user gets: a wheel that works without any extra, imports without MPI, declared dependencies."""
+"""The package as installed: the wheel works without extras, imports no MPI, and declares its dependencies."""
 
 import ast
 import os
@@ -32,7 +32,7 @@ def run(*line: str | Path, cwd: Path = ROOT, **env: str) -> subprocess.Completed
 
 
 def dependencies(names: list[str]) -> dict[str, Distribution]:
-    """The installed distributions that these requirements lead to, by name; optional ones left out."""
+    """The names of the installed distributions that these requirements need, without optional ones."""
     found: dict[str, Distribution] = {}
     waiting = [(Requirement(name), "") for name in names]
     while waiting:
@@ -53,7 +53,7 @@ def project() -> dict:
 
 @pytest.fixture(scope="session")  # tests with ranks come first, those of other modules between
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel and what it requires, and no extra: links to what is installed here."""
+    """A virtual environment with the wheel and its requirements (links to those installed here), without extras."""
     folder = tmp_path_factory.mktemp("bare")
     env = folder / "venv"
     venv.create(env, symlinks=True)
@@ -81,11 +81,11 @@ def test_a_bare_install_trains_on_real_ranks(bare: Path, tmp_path: Path):
 
 
 def test_a_bare_install_simulates(bare: Path, tmp_path: Path):
-    (tmp_path / "wandb").mkdir()  # W&B leaves such folders behind; they are no package
+    (tmp_path / "wandb").mkdir()  # W&B leaves such folders behind; they are not packages
     command = bare / "bin" / "erasurehead-train"
     done = run(command, *TRACKED, "backend=simulate", "hydra.run.dir=run", cwd=tmp_path, COLUMNS="300")
     assert "wandb is not installed" in done.stderr
-    asked = run(
+    done = run(
         bare / "bin" / "erasurehead-whatif",
         "grid.scheme=[egc]",
         "rounds=5",
@@ -93,7 +93,7 @@ def test_a_bare_install_simulates(bare: Path, tmp_path: Path):
         "hydra.run.dir=whatif",
         cwd=tmp_path,
     )
-    assert "egc" in asked.stdout
+    assert "egc" in done.stdout
     run(bare / "bin" / "erasurehead-report", "run", "whatif", cwd=tmp_path)
 
 
@@ -104,7 +104,7 @@ def test_the_wheel_has_all_configs(bare: Path):
 
 
 def test_everything_imported_is_declared():
-    """Packages of extras may be imported by these modules only, and not at their top."""
+    """Packages of extras may be imported by these modules only, and only inside functions."""
     extras = {"wandb": {"tracking.py"}}
     providers = packages_distributions()
     declared = {canonicalize_name(Requirement(each).name) for each in project()["dependencies"]}

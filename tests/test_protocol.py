@@ -1,4 +1,4 @@
-"""The protocol without processes; it takes the same answers as the simulation (contract 2 of docs/architecture.md)."""
+"""The protocol without processes: it uses the same answers as the simulation (contract 2 of docs/architecture.md)."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def scheme_named(name: str) -> Scheme:
 
 
 def play(scheme: Scheme, arrival_s: np.ndarray) -> tuple[np.ndarray, float]:
-    """A round through the protocol: messages of one instant together, a tick at every instant it asks for."""
+    """Plays a round through the protocol: simultaneous messages together, and a tick whenever it requests one."""
     protocol = Protocol(scheme, "cancel")
     decision, now_s = protocol.begin(0.0), 0.0
     pending = sorted(set(arrival_s[np.isfinite(arrival_s)].tolist()))
@@ -78,7 +78,7 @@ def test_all_at_once(name: str):
 
 @pytest.mark.parametrize("name", names())
 def test_iterates_agree(name: str):
-    """The master adds up messages, the simulator weighs blocks: the same steps, to 1e-12."""
+    """The master adds messages and the simulator weights blocks; the steps agree to 1e-12."""
     scheme, objective = scheme_of(name), Logistic()
     dataset = synthetic(rows=103, fields=3, categories=7)
     optimizer = gd(1.0)
@@ -179,7 +179,7 @@ def test_clock_rules_name_their_instant():
 
 @given(began_s=st.floats(0, 1e6), seconds=st.floats(0, 1e3))
 def test_a_tick_at_its_instant_decides(began_s: float, seconds: float):
-    """However began_s + seconds and t - began_s are rounded."""
+    """Whatever the rounding of began_s + seconds and t - began_s."""
     protocol = Protocol(Scheme(Uncoded(3, 3), Deadline(seconds), ByCode()), "cancel")
     decision = protocol.begin(began_s)
     if isinstance(decision, Wait):
@@ -195,7 +195,7 @@ def test_a_deadline_of_a_tenth_of_a_second():
 
 
 def test_what_cannot_be_used_is_an_erasure():
-    """Counted per worker; a good answer stays good, and an answer of no possible round is faulty too."""
+    """Faulty answers are counted per worker. A valid answer stays valid; one of an impossible round is faulty."""
     protocol = Protocol(scheme_of("uncoded"), "cancel")
     protocol.begin(0.0)
     protocol.arrived([(0, 0)], 0.1)

@@ -1,4 +1,4 @@
-"""The paper's data on real ranks against gradient descent in SciPy: every round's training loss."""
+"""Training on the paper's data on real ranks against gradient descent in SciPy: the training loss of every round."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_every_round(tmp_path: Path, expected, data: str, scheme: str, x64: str,
 
 
 def test_covertype_with_every_worker_its_own_chunks(tmp_path: Path):
-    """Low-cardinality fields as dense columns, chunks that do not divide the rows, one round of 396,112 rows."""
+    """Dense columns for low-cardinality fields, chunks that do not divide the rows, and one round of 396,112 rows."""
     from erasurehead_jax.data import covertype
 
     run = train(

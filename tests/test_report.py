@@ -1,4 +1,4 @@
-"""Reports of run directories: who is compared with whom, numbers by hand, what is left out and why, the pictures."""
+"""Reports of run directories: which runs are compared, numbers checked by hand, skipped runs, and figures."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_seeds_are_one_contender_and_differing_settings_are_told(sweep: Path):
+def test_seeds_are_one_contender_and_differing_settings_are_labelled(sweep: Path):
     runs, skipped = load_runs(run_folders([sweep]))
     (comparison,) = compare(runs)
     assert not skipped and comparison.name == "synthetic-exponential"
@@ -117,8 +117,8 @@ def test_damaged_and_unfinished_runs_are_left_out_with_a_line(sweep: Path, tmp_p
     lines = [line for line in done.stdout.splitlines() if line.startswith("skipped ")]
     assert len(lines) == 4
     assert f"skipped {kinds['interrupted']}: ended after 8 rounds" in lines
-    assert "unfinished, it has no summary.json" in done.stdout
-    assert "history.csv has 3 rounds, summary.json says 8" in done.stdout
+    assert "unfinished (it has no summary.json)" in done.stdout
+    assert "history.csv has 3 rounds, but summary.json 8" in done.stdout
     history = folders[3] / "history.csv"
     kinds["no AUC"] = tmp_path / "no AUC"
     shutil.copytree(folders[3], kinds["no AUC"])
@@ -127,10 +127,10 @@ def test_damaged_and_unfinished_runs_are_left_out_with_a_line(sweep: Path, tmp_p
         tmp_path / folders[3].name / "history.csv", index=False
     )
     _, skipped = load_runs([kinds["no AUC"], tmp_path / folders[3].name])
-    assert "its test AUC could not be computed: the test rows are probably all of one class" in skipped[0]
+    assert "its test AUC could not be computed, probably because all test rows are of one class" in skipped[0]
     assert "no round was evaluated" in skipped[1]
     nothing = report(str(kinds["no JSON"]))
-    assert nothing.returncode == 2 and "no finished run in or below" in nothing.stderr
+    assert nothing.returncode == 2 and "contains no finished run" in nothing.stderr
 
 
 def test_a_run_by_itself_gets_its_own_picture(sweep: Path):
@@ -150,16 +150,16 @@ def test_a_whatif_is_reported(tmp_path: Path):
         "rounds=5",
         "seeds=2",
     ]
-    subprocess.run([*line, f"hydra.run.dir={tmp_path / 'asked'}"], env=environment(), check=True, capture_output=True)
+    subprocess.run([*line, f"hydra.run.dir={tmp_path / 'study'}"], env=environment(), check=True, capture_output=True)
     done = report(str(tmp_path))
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "mean round" in text.replace("_", " ") and "asked-timing.png" in text
+    assert "mean round" in text.replace("_", " ") and "study-timing.png" in text
     assert (tmp_path / "report" / text.split("](")[1].split(")")[0]).exists()
 
 
 def renamed_schemes(folder: Path) -> list[str]:
-    """The runs below, as if the yaml files of their schemes had other names."""
+    """Renames the schemes of the runs below, as if their yaml files had other names."""
     names = {"uncoded": "baseline", "egc": "exact", "erasurehead": "ours"}
     given = []
     for path in folder.rglob("summary.json"):
@@ -170,7 +170,7 @@ def renamed_schemes(folder: Path) -> list[str]:
 
 
 def test_claims_are_held_against_the_runs(sweep: Path, tmp_path: Path):
-    """The directories of a sweep, made to look like the paper's Amazon with known times."""
+    """Edits the directories of a sweep to look like the paper's Amazon runs, with known times."""
     shutil.copytree(sweep / "a", tmp_path / "a")
     shutil.copytree(next(sweep.glob("b/1-*")), tmp_path / "b")
     for folder in [path.parent for path in tmp_path.rglob("summary.json")]:

@@ -47,7 +47,7 @@ WORKERS = 6
 
 @contextlib.contextmanager
 def typing_off() -> Iterator[None]:
-    """As users run: without the type checks that tests add to every function of the package."""
+    """Disables the run-time type checks that only tests add, so that users' errors are seen as users see them."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         yield
@@ -75,12 +75,12 @@ every_scheme = pytest.mark.parametrize("scheme", [*names(), *TIMED], indirect=Tr
 
 @pytest.fixture
 def scheme(request: pytest.FixtureRequest) -> Scheme:
-    """One that is shipped, or one of TIMED."""
+    """A shipped scheme, or one of TIMED."""
     return TIMED[request.param] if request.param in TIMED else scheme_of(request.param)
 
 
 def arrivals(messages: int = WORKERS) -> np.ndarray:
-    """Rounds of so many arrivals: all different, tied, at once, and with workers that never answer."""
+    """Arrival times of several rounds: distinct, tied, simultaneous, and with messages that never arrive."""
     rng = np.random.default_rng(0)
     different, tied = rng.exponential(1, (40, messages)), rng.integers(0, 4, (80, messages)).astype(float)
     lossy = np.where(rng.random((80, messages)) < 0.3, np.inf, tied)
@@ -89,7 +89,7 @@ def arrivals(messages: int = WORKERS) -> np.ndarray:
 
 
 def event_loop(scheme: Scheme, arrival_s: np.ndarray) -> tuple[np.ndarray, float]:
-    """The master's day: at every arrival and every instant of the rule, look whether this is enough."""
+    """A plain event loop: the rule is evaluated at every arrival and at every instant it names."""
     got = np.zeros(len(arrival_s), bool)
     for now_s in sorted({*arrival_s[np.isfinite(arrival_s)], *map(float, scheme.stop.instants_s)}):
         got[arrival_s == now_s] = True
@@ -119,7 +119,7 @@ def test_vmap_is_a_loop(scheme: Scheme):
 
 
 def exact_s(arrival_s: np.ndarray) -> float:
-    """When each of three pairs has answered."""
+    """The time at which each of three pairs has an answer."""
     return arrival_s.reshape(3, 2).min(1).max()
 
 
@@ -234,7 +234,9 @@ def test_numpy_and_traced_masks_decode_alike(
 def test_expected_rescaling_needs_a_number_of_workers(
     decoder: type[ByCode] | type[ByLeastSquares], wait_for: int | None
 ):
-    with pytest.raises(ConfigError, match=f"^wait_for={wait_for}: rescale=expected needs it between 1 and workers=6"):
+    with pytest.raises(
+        ConfigError, match=f"^wait_for={wait_for}: must lie between 1 and workers=6 for rescale=expected"
+    ):
         Scheme(Uncoded(6, 6), Decodable(), decoder("expected", wait_for))
 
 
@@ -257,7 +259,7 @@ ODD = SEVEN.replace("7, workers: 7, load: 3", "'${blocks}', workers: '${workers}
 
 
 class OddCyclic(CyclicRepetition):
-    """Takes odd numbers of workers only."""
+    """A code for odd numbers of workers only."""
 
     def __init__(self, blocks: int, workers: int, load: int, odd: bool):
         if odd and workers % 2 == 0:
@@ -298,7 +300,7 @@ def test_a_code_with_other_sizes_than_the_config_is_refused(name: str):
 
 
 class Three(AbstractCode):
-    """Three workers with a block each, and nothing wrong with it."""
+    """A valid code: three workers with one block each."""
 
     G: Assignment
     owner: Owner
@@ -315,7 +317,7 @@ class Three(AbstractCode):
 
 
 class Lies(Three):
-    """Two of three messages are not enough."""
+    """`decodable` accepts two of three messages, which are not enough."""
 
     def decodable(self, got: Got) -> Verdict:
         return got.sum() >= 2
@@ -336,35 +338,35 @@ class Absent(Three):
 
 
 class NotANumber(Three):
-    """Gives weights that are not numbers."""
+    """Returns weights that are not numbers."""
 
     def weights(self, got: Got) -> Weights:
         return got * float("nan")
 
 
 class PythonIf(Three):
-    """Branches on the mask."""
+    """`decodable` branches on the mask."""
 
     def decodable(self, got: Got) -> Verdict:
         return bool(got.all())
 
 
 class PythonIfInWeights(Three):
-    """Branches on the mask, as PythonIf."""
+    """`weights` branches on the mask."""
 
     def weights(self, got: Got) -> Weights:
         return got.astype(float) if got.all() else 0.0 * got
 
 
 class OfBlocks(Three):
-    """One weight too many."""
+    """Returns one weight too many."""
 
     def weights(self, got: Got) -> Weights:
         return got.astype(float)[np.array([0, 1, 2, 2])]
 
 
 class ManyVerdicts(Three):
-    """A verdict for each message."""
+    """Returns one verdict per message."""
 
     def decodable(self, got: Got) -> Verdict:
         return got
@@ -387,7 +389,7 @@ class Clock(AbstractStop):
         ({"G": np.diag([1, np.nan, 1])}, r"Three\.G: must be finite"),
         ({"owner": np.arange(4)}, r"Three\.owner: must be .* integers, one for each of the 3 messages"),
         ({"owner": np.arange(3.0)}, r"Three\.owner: must be .* integers, .* float64 \(3,\)"),
-        ({"owner": np.array([-1, 0, 1])}, r"Three\.owner: worker -1 does not exist; workers count from 0"),
+        ({"owner": np.array([-1, 0, 1])}, r"Three\.owner: worker -1 does not exist; workers are numbered from 0"),
         ({"owner": np.array([0, 2, 2])}, r"Three\.owner: worker 1 of 3 sends no message; give a worker without blocks"),
     ],
 )
@@ -401,8 +403,8 @@ def test_arrays_of_a_code_are_checked_when_it_is_made(arrays: dict[str, Any], ru
     [
         (PythonIf, r"PythonIf\.decodable: cannot be traced by JAX; use operators and methods only"),
         (PythonIfInWeights, r"PythonIfInWeights\.weights: cannot be traced by JAX"),
-        (OfBlocks, r"OfBlocks\.weights: gives float\d\d of shape \(4,\); must give numbers of shape \(3,\)"),
-        (ManyVerdicts, r"ManyVerdicts\.decodable: gives bool of shape \(3,\); must give one bool"),
+        (OfBlocks, r"OfBlocks\.weights: returned float\d\d of shape \(4,\); must return numbers of shape \(3,\)"),
+        (ManyVerdicts, r"ManyVerdicts\.decodable: returned bool of shape \(3,\); must return a single bool"),
     ],
 )
 def test_a_scheme_that_cannot_be_simulated_is_refused_when_it_is_made(code: type[Three], rule: str):
@@ -419,7 +421,7 @@ def test_a_rule_that_cannot_be_simulated_is_refused():
 @pytest.mark.parametrize("code", [Absent, NotANumber])
 def test_unsound_weights_are_refused_by_both_backends(code: type[Three]):
     scheme, got = Scheme(code(), Count(3 if code is NotANumber else 1), ByCode()), np.array([True, False, True])
-    rule = f"^ByCode of {code.__name__}: gives weights that are not finite or belong to messages that have not arrived"
+    rule = f"^ByCode of {code.__name__}: returned weights that are not finite, or not zero for messages"
     with pytest.raises(ConfigError, match=rule):
         scheme.weights(got if code is Absent else np.ones(3, bool))
     with pytest.raises(ConfigError, match=rule):
@@ -436,7 +438,7 @@ def test_a_false_claim_is_reported_once_and_not_recorded_as_exact(code: type[Thr
         table = time_grid([GridPoint({"scheme": "x"}, Point(scheme, Exponential(1.0), "cancel"))], range(2), 3).table
     assert scheme.decode_error(a) == (1 if code is Lies else 3 * 36)
     assert table["exact_fraction"].tolist() == [0]
-    warning = f"ByCode of {code.__name__}: `decodable` holds for messages whose decode error is above 1e-09"
+    warning = f"ByCode of {code.__name__}: `decodable` is True for messages whose decode error exceeds 1e-09"
     assert [record.getMessage().startswith(warning) for record in caplog.records] == [True]
 
 

@@ -1,4 +1,4 @@
-"""The simulator: what it counts is what MPI spends, whatever runs side by side."""
+"""The simulator: its rounds are those of real ranks, and do not depend on which runs are simulated together."""
 
 import functools
 import os
@@ -103,7 +103,7 @@ def test_real_ranks_take_the_same_workers_and_end_at_the_same_model(late: str, t
 @pytest.mark.mpi
 @pytest.mark.parametrize("dense", ["false", "true"])
 def test_empty_messages_and_workers_without_blocks_train_on_both_backends(dense: str, tmp_path: Path):
-    """One-hot rows touch some coordinates, dense ones all; a worker without rows touches none."""
+    """One-hot rows touch some coordinates, dense rows touch all, and a worker without rows touches none."""
     code = "+scheme.code={_target_: uneven.Uneven}"
     scheme = ("scheme=uncoded", "~scheme.code", code, "workers=3", "blocks=4", "wait_for=3")
     more = ("load=2", "x64=true", "rounds=3", "tracking=none", f"data.dense={dense}", "optimizer.step_size=0.1")
@@ -135,14 +135,14 @@ UNEVEN = Scheme(Uneven(), Count(2), ByCode())
 def rounds_by_hand(
     scheme: Scheme, late: str, delay_s: np.ndarray, overhead_s: float, compute_s: float = 0.0
 ) -> Iterator[tuple]:
-    """Workers on an absolute clock, one event after another: who is free when, and which models they find waiting."""
+    """Simulates workers one event at a time on an absolute clock: when each is free, and which models are waiting."""
     code = scheme.code
     now_s, free_s = 0.0, np.zeros(scheme.code.workers)
     for delay in delay_s:
         begins_s = np.maximum(free_s, now_s)
         if late in ("cancel", "wait"):
             begins_s[:] = now_s
-        done_s = begins_s + delay  # a worker sleeps, and then works on one message after another
+        done_s = begins_s + delay  # a worker sleeps, and then computes one message after another
         arrival_s = np.zeros(code.messages)
         for message, worker in enumerate(code.owner):
             done_s[worker] += compute_s * np.count_nonzero(code.G[:, message]) / code.blocks
@@ -159,7 +159,7 @@ def rounds_by_hand(
 
 
 class Listed(AbstractDelay):
-    """Given seconds (rounds, workers)."""
+    """Delays given as a table of seconds (rounds, workers)."""
 
     seconds: Float[Array, "rounds k"]
 
@@ -169,7 +169,7 @@ class Listed(AbstractDelay):
 
 @functools.cache
 def jitted_rounds(name: str, late: str):
-    """(seconds (rounds, k), overhead) -> every round from idle workers on."""
+    """A function from seconds (rounds, k) and overhead to all rounds, starting with idle workers."""
 
     scheme = SCHEMES[name]
 
@@ -199,7 +199,7 @@ def test_rounds_are_those_of_workers_on_a_clock(late: str, seed: int, name: str,
 
 
 def test_messages_of_a_worker_follow_one_another():
-    """One second of work on all four blocks: a quarter of a second each; the delay comes once, before the first."""
+    """All four blocks take one second, so each takes a quarter; the delay comes once, before the first message."""
     here = Point(UNEVEN, Listed(jnp.array([[0.1, 0.2, 0.3]])), "cancel", compute_s=1.0)
     _, played = play(here, jnp.zeros(3), jax.random.key(0), 0)
     np.testing.assert_allclose(played.arrival_s, [0.35, 0.6, 0.6, 0.7, 0.3], rtol=1e-12)
@@ -248,7 +248,7 @@ def test_rounds_do_not_depend_on_the_precision(scheme: Scheme):
 
 
 def test_decoders_that_call_lapack_do_not_hang_whatever_the_devices(tmp_path: Path):
-    """A batched LAPACK call waits for threads of XLA's pool; without a spare thread it waits for ever."""
+    """A batched LAPACK call waits for threads of XLA's pool, and for ever if none is free."""
     code = """
 import jax, os
 cores = len(os.sched_getaffinity(0))
@@ -296,7 +296,7 @@ def test_compute_grows_with_the_load_and_overhead_with_nothing():
         np.testing.assert_allclose(now.wall_s - now.round_s, 0.25)
 
 
-# Mean seconds until the next round, of CODES.md: (c, r) and late policy
+# Mean seconds until the next round, from CODES.md, by (c, r) and late policy
 ANCHORS = {
     (1, 27): {"cancel": 1.080, "skip": 1.184, "queue": 1.208, "wait": 2.0},
     (3, 30): {"cancel": 0.492, "skip": 0.680, "queue": 0.773, "wait": 2.0},
@@ -317,13 +317,13 @@ def test_round_times_of_every_late_policy_over_20_000_rounds(c: int, r: int):
             error_s = 0.5 * np.sqrt((1 / np.arange(1, 31) ** 2).sum() / 20_000)
             assert abs(table.loc[late, "mean_wall_s"] - 1.9975) < 4 * error_s
         else:
-            # the known values are as noisy as ours: they come from 20,000 rounds, printed to a millisecond
+            # the known values are as noisy as ours: they are from 20,000 rounds, rounded to a millisecond
             error_s = np.hypot(np.sqrt(2) * single_round_error(points, late), 0.0005)
             assert abs(table.loc[late, "mean_round_s"] - known_s) < 4 * error_s
 
 
 def single_round_error(points: list[GridPoint], late: str) -> float:
-    """Standard error of a mean over 20,000 rounds, by batches of one long run."""
+    """Standard error of a mean over 20,000 rounds, estimated from batches of one long run."""
     chosen = [at for at in points if at.labels["late"] == late]
     return float(time_grid(chosen, seeds=[99], rounds=20_000).table["sem_round_s"].iloc[0])
 
@@ -332,7 +332,7 @@ def single_round_error(points: list[GridPoint], late: str) -> float:
 
 
 def test_iterates_are_those_of_one_block_after_another():
-    """Coded gradients formed message by message and decoded, as the master does, against the one weighted pass."""
+    """Gradients coded message by message and decoded, as on the master, against a single weighted pass."""
     x, played, norms = simulate([point()], [0], [5], rounds=4)
     code, bounds, N = ERASUREHEAD.code, block_bounds(len(DATA.train), 6), len(DATA.train)
     blocks = [DATA.train.take(slice(*bounds[i : i + 2])) for i in range(6)]
@@ -429,13 +429,15 @@ def test_a_second_call_compiles_nothing():
         assert not [event for event in compiled if "backend_compile" in event]
         batch, runs = simulation.begin([0, 0, 0], [2, 3, 4])
         simulation.advance(batch, runs, 3)
-        assert [event for event in compiled if "backend_compile" in event]  # the listener hears a new size
+        assert [
+            event for event in compiled if "backend_compile" in event
+        ]  # the listener records the compilation for a new size
     finally:
         jax.monitoring.clear_event_listeners()
 
 
 class Quartic(AbstractObjective):
-    """Not linear: (y - z - z^3)^2, with the gradient that every objective inherits."""
+    """A non-linear objective, (y - z - z^3)^2, with the gradient that objectives inherit."""
 
     metric: ClassVar[str] = "mse"
 
@@ -494,16 +496,19 @@ def test_points_that_differ_in_more_than_numbers_do_not_stack(other: Point):
 
 
 @pytest.mark.parametrize(
-    ("build", "told"),
+    ("build", "message"),
     [
         (lambda: point(late="later"), "late=later: must be one of cancel, skip, queue, wait"),
         (lambda: Point(IGNORE, Exponential(1.0), "cancel", compute_s=-1.0), "compute_s=-1.0: must be a finite number"),
         (lambda: Point(IGNORE, Exponential(1.0), "cancel", overhead_s=float("nan")), "overhead_s=nan: must be"),
-        (lambda: Simulation(synthetic(rows=6), Logistic(), [point()]), "blocks=6: there are only"),
+        (
+            lambda: Simulation(synthetic(rows=6), Logistic(), [point()]),
+            "blocks=6: must be at most the number of training rows",
+        ),
     ],
 )
-def test_what_cannot_be_simulated_is_refused(build, told: str):
-    with pytest.raises(ConfigError, match=told):
+def test_what_cannot_be_simulated_is_refused(build, message: str):
+    with pytest.raises(ConfigError, match=message):
         build()
 
 

@@ -1,4 +1,4 @@
-"""Jobs on a real SLURM of one node, which tests/one_node_slurm.sh starts: its launchers, and what preemption does."""
+"""Jobs on a real one-node SLURM cluster, started by tests/one_node_slurm.sh: launchers and preemption."""
 
 import json
 import os
@@ -17,14 +17,14 @@ from harness import LIMIT_S, SMALL_DATA, TESTS, Finished, command, environment, 
 from erasurehead_jax.cluster.launch.command import explain
 from erasurehead_jax.cluster.signals import CONNECTED
 
-# All answers of every round are added, in the order of the messages: to the bit, whoever comes first.
+# All answers of a round are added in the order of the messages, so that results are bit-identical.
 CERTAIN = (*SMALL_DATA, "scheme=uncoded", "rounds=150", "delay=exponential", "delay.mean_s=0.02", "tracking=none")
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun")
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment in which jobs are submitted."""
+    """The environment from which jobs are submitted."""
     missing = [name for name in NEEDED if not shutil.which(name)]
     if os.getuid() or missing:
         pytest.skip(f"needs root, and Debian's slurm-wlm, munge and libpmix-dev (missing: {', '.join(missing)})")
@@ -41,7 +41,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where jobs are submitted from: a checkout."""
+    """The folder from which jobs are submitted: a checkout."""
     (tmp_path / "launchers").symlink_to(TESTS.parent / "launchers")
     return tmp_path
 
@@ -74,7 +74,7 @@ def state(slurm: dict[str, str], folder: Path, job: str) -> str:
 
 
 def preempt(slurm: dict[str, str], folder: Path, job: str, run_dir: Path, *signal: str) -> None:
-    """In the middle of a run: what SLURM does before a job's time is over; returns when it is queued again."""
+    """Preempts a job in the middle of a run, as SLURM does near a job's time limit; returns when it is queued again."""
     until(lambda: rounds(run_dir) > 40, "no 40 rounds")
     sh(slurm, folder, "scancel", *signal, job)
     until(lambda: state(slurm, folder, job).startswith("PENDING"), "not queued again")
@@ -82,13 +82,13 @@ def preempt(slurm: dict[str, str], folder: Path, job: str, run_dir: Path, *signa
 
 
 def go_on(slurm: dict[str, str], folder: Path, job: str, *run_dirs: Path) -> None:
-    """Until the runs are whole. SLURM would let the job wait for two minutes; at once is too soon for credentials."""
+    """Continues until the runs are complete, sooner than SLURM's two minutes, but not before credentials are valid."""
     sh(slurm, folder, "scontrol", "update", f"JobId={job}", "StartTime=now+3seconds")
     until(lambda: all(map(whole, run_dirs)), "the job does not end")
 
 
 def alike(run_dir: Path, undisturbed: Finished) -> None:
-    """The same iterates, to the bit."""
+    """Asserts bit-identical iterates."""
     run = Finished(0, "", "", run_dir)
     times = ["clock_s", "round_s", "received_bytes", "last_host"]
     pd.testing.assert_frame_equal(run.history.drop(columns=times), undisturbed.history.drop(columns=times))
@@ -98,7 +98,7 @@ def alike(run_dir: Path, undisturbed: Finished) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The run that the jobs make, without SLURM."""
+    """The same run as the jobs', without SLURM."""
     return train(tmp_path_factory.mktemp("alone"), *CERTAIN, "workers=4")
 
 
@@ -128,7 +128,7 @@ def test_a_job_that_is_cancelled_does_not_come_back(slurm: dict[str, str], folde
 
 @pytest.mark.clusters
 def test_a_sweep_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, undisturbed: Finished):
-    """Two jobs of two runs each, on mpirun and on srun; the first is preempted in its second run."""
+    """Two jobs of two runs each, with mpirun and with srun; the first is preempted in its second run."""
     lines = [f"{line} {' '.join(CERTAIN)}" for line in ("seed=1,0", "seed=0,2 cluster=slurm_srun")]
     (folder / "sweep.txt").write_text("\n".join(lines) + "\n")
     script = ("launchers/slurm/sweep.sbatch", "sweep.txt")
@@ -147,8 +147,8 @@ def test_a_sweep_that_is_preempted_goes_on(slurm: dict[str, str], folder: Path, 
 def test_a_sweep_from_a_login_node(slurm: dict[str, str], folder: Path, undisturbed: Finished):
     line = command("-m", *CERTAIN, "workers=4", "seed=0", "resume=auto", "hydra/launcher=slurm")
     line += ["hydra.launcher.cpus_per_task=5", "hydra.sweep.dir=sweep"]
-    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(line, cwd=folder, env=slurm, **said) as live:
+    captured = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(line, cwd=folder, env=slurm, **captured) as live:
         run_dir = folder / "sweep" / "0-uncoded"
         until(lambda: rounds(run_dir) > 0, "no rounds")
         job = sh(slurm, folder, "squeue", "--noheader", "--format=%A").split()[0]
@@ -175,7 +175,7 @@ def test_what_does_not_fit_slurm_is_one_line(slurm: dict[str, str], folder: Path
 
 
 def test_what_srun_says_without_pmix():
-    """On a Debian whose libpmix-dev is not installed."""
+    """srun's output on Debian without libpmix-dev."""
     said = "srun: error:  mpi/pmix_v4: init: (null) [0]: mpi_pmix.c:195: pmi/pmix: can not load PMIx library\n"
     assert "use cluster=slurm_mpirun" in str(explain(said))
-    assert explain("srun: error: node1: tasks 0-3: Exited with exit code 1\n") is None  # the ranks say why
+    assert explain("srun: error: node1: tasks 0-3: Exited with exit code 1\n") is None  # the ranks report the reason

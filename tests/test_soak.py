@@ -1,4 +1,4 @@
-"""The long ones: `make soak`."""
+"""Long tests: `make soak`."""
 
 import random
 import signal
@@ -75,7 +75,7 @@ def test_memory_and_open_files_stay_flat(tmp_path: Path):
 
 
 def measured(pid: int) -> tuple[int, int]:
-    """Resident pages and open files; the fewest seen, because a checkpoint opens some for a moment."""
+    """Resident pages and open files; the minimum of several looks, because a checkpoint briefly opens files."""
     pages, files = [], []
     for _ in range(SAMPLES):
         pages.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]))

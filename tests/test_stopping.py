@@ -25,7 +25,7 @@ from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
 
 
 class TwoMessages(AbstractCode):
-    """Each of three workers sends its two blocks one by one."""
+    """Three workers, each sending its two blocks in separate messages."""
 
     G: Assignment
     owner: Owner
@@ -144,13 +144,13 @@ def test_workers_waited_for_at_most(rule: AbstractStop, workers: int):
         (Deadline(seconds=math.nan), r"stop\.seconds=nan: must be a finite number, 0 or more"),
         (DecodeError(budget=-0.1), r"stop\.budget=-0\.1: must be a finite number, 0 or more"),
         (DecodeError(budget=math.nan), r"stop\.budget=nan: must be a finite number, 0 or more"),
-        (AnyOf(rules=()), "stop=any_of of nothing: give at least one rule"),
-        (AllOf(rules=()), "stop=all_of of nothing: give at least one rule"),
+        (AnyOf(rules=()), "stop=any_of: must combine at least one rule"),
+        (AllOf(rules=()), "stop=all_of: must combine at least one rule"),
         (AnyOf(rules=(Decodable(), AllOf(rules=(Count(wait_for=9),)))), "wait_for=9: must lie between 1 and workers=6"),
     ],
     ids=str,
 )
-def test_rules_that_cannot_be_meant_are_refused(rule: AbstractStop, field_and_rule: str):
+def test_invalid_rules_are_refused(rule: AbstractStop, field_and_rule: str):
     with pytest.raises(ConfigError, match=f"^{field_and_rule}"):
         rule.check(6)
 

@@ -1,4 +1,4 @@
-"""The run directory: a disk that is full, a directory that is removed, and two processes that want the same one."""
+"""The run directory: full disks, removed directories, and two processes that use the same one."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ EGC = (*SMALL, "scheme=egc", "rounds=400", "checkpoint.every=20", "delay=exponen
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Three megabytes."""
+    """A file system of three megabytes."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", place], check=False).returncode == 0
@@ -31,14 +31,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int) -> Path:
-    """A file that leaves so many bytes."""
+    """Writes a file that leaves this many bytes free."""
     filler = disk / "filler"
     filler.write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave))
     return filler
 
 
 def test_a_full_disk_is_one_line_a_whole_checkpoint_and_a_resume(small_disk: Path):
-    """Iterates wait on the disk for their evaluation: 201 parameters of 4 bytes a round."""
+    """Iterates are kept on disk until they are evaluated: 201 parameters of 4 bytes per round."""
     filler = fill(small_disk, leave=250_000)
     full = train(small_disk, *EGC)
     assert full.status == 6, full.err
@@ -98,7 +98,7 @@ def test_the_lock_goes_with_its_process(tmp_path: Path):
 
 
 def test_local_stays_local_in_an_allocation_of_somebody_else(tmp_path: Path):
-    """JupyterHub and containers pass on the variables of a SLURM or PBS job whose nodes are elsewhere."""
+    """JupyterHub and containers inherit the variables of a SLURM or PBS job whose nodes are elsewhere."""
     slurm = {"SLURM_JOB_ID": "7", "SLURM_JOBID": "7", "SLURM_NODELIST": "node18", "SLURM_JOB_NODELIST": "node18"}
     slurm |= {"SLURM_NNODES": "1", "SLURM_TASKS_PER_NODE": "1", "SLURM_NTASKS": "1", "PBS_JOBID": "8"}
     (tmp_path / "nodes").write_text("node19\n")
@@ -107,7 +107,7 @@ def test_local_stays_local_in_an_allocation_of_somebody_else(tmp_path: Path):
 
 
 def test_the_ranks_of_a_host_share_one_import(tmp_path: Path):
-    """They are children of the fork server, and neither it nor the stubs are left when the run is over."""
+    """They are children of the fork server, and neither it nor the stubs remain after the run."""
     with Live(tmp_path, *SMALL, "rounds=4000", "delay=exponential", "delay.mean_s=0.01") as run:
         run.wait_for_rows(2)
         ranks = ranks_of(run.run_dir)
@@ -122,7 +122,7 @@ def test_the_ranks_of_a_host_share_one_import(tmp_path: Path):
 
 
 def test_where_forking_is_impossible_every_rank_imports_by_itself(tmp_path: Path):
-    """Here because an import of the server's has started a thread."""
+    """Here forking is impossible because an import of the fork server has started a thread."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, threading, time\n"
         "if 'erasurehead_jax.cluster.launch.forkserver' in sys.orig_argv:\n"

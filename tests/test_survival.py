@@ -1,4 +1,4 @@
-"""Real ranks that are killed, frozen, interrupted and resumed, and answers that are no good."""
+"""Real ranks that are killed, frozen, interrupted and resumed, and faulty answers."""
 
 import os
 import platform
@@ -31,13 +31,13 @@ ORDERED = (*SMALL, "x64=true", "delay._target_=harness.Spaced", "checkpoint.ever
 
 
 def victims(rng: random.Random, most: int) -> list[int]:
-    """Workers to kill, in order: no group of those that hold the same blocks is wiped out."""
+    """Workers to kill, in order; every group that holds the same blocks keeps one worker."""
     spare = [worker for group in GROUPS for worker in rng.sample(group, len(group) - 1)]
     return rng.sample(spare, rng.randint(1, most))
 
 
 def killed_at_random(folder: Path, rng: random.Random, scheme: str, rounds: int = 60) -> tuple[Finished, list[int]]:
-    """A run whose workers are killed at random rounds, and whom it lost."""
+    """A run whose workers are killed at random rounds, and the killed workers."""
     with Live(folder, *TWELVE, *LONG_SLEEPS, f"scheme={scheme}", f"rounds={rounds}") as run:
         lost = victims(rng, 6)
         for at, worker in zip(sorted(rng.sample(range(rounds - 20), len(lost))), lost, strict=True):
@@ -48,7 +48,7 @@ def killed_at_random(folder: Path, rng: random.Random, scheme: str, rounds: int 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The loss of exact gradient descent, whoever computes it."""
+    """The loss of exact gradient descent, which does not depend on which workers compute it."""
     return train(tmp_path_factory.mktemp("run"), *TWELVE, "scheme=egc", "rounds=60")
 
 
@@ -59,7 +59,7 @@ def test_killed_workers_are_not_missed(tmp_path: Path, undisturbed: Finished, sc
 
 
 def check_killed(run: Finished, lost: list[int], expected: Finished | None) -> None:
-    """Status 0, whole rows, everybody who died named, and the loss of an undisturbed run."""
+    """Asserts status 0, complete rows, all dead workers named, and the loss of an undisturbed run."""
     assert run.status == 0, run.err
     assert sorted(row["worker"] for row in run.summary["lost_workers"]) == sorted(lost)
     assert all(f"worker {worker} on {platform.node()} is lost" in run.err for worker in lost)
@@ -118,11 +118,11 @@ def test_frozen_workers_delay_neither_a_round_nor_the_end(tmp_path: Path):
     assert finished.summary["lost_workers"] == []
     assert (
         max(finished.history["round_s"].tolist()) < 5
-    )  # not a matter of speed: a round that waited would never have ended
+    )  # this does not depend on speed: a round that waited would never end
 
 
-def test_who_is_silent_for_too_long_is_lost_for_good(tmp_path: Path):
-    """Also if it wakes up: its answers are not used any more, and it says goodbye like the others."""
+def test_a_worker_silent_for_too_long_is_lost_for_good(tmp_path: Path):
+    """Even if it resumes, its answers are not used any more; it shuts down like the others."""
     limits = ("cluster.heartbeat_s=0.2", "cluster.lost_s=0.6")
     with Live(tmp_path, *TWELVE, *LONG_SLEEPS, *limits, "scheme=egc", "rounds=120") as run:
         run.wait_for_rows(10)
@@ -152,7 +152,7 @@ def test_a_worker_that_dies_before_the_first_round(tmp_path: Path):
 
 
 def test_a_worker_that_dies_before_mpi_is_up(tmp_path: Path):
-    """The others would wait for it for ever."""
+    """Otherwise the other ranks would wait for it for ever."""
     with Live(tmp_path, *SMALL, "scheme=egc") as run:
         while len(ranks_of(run.run_dir)) < 5:
             time.sleep(0.001)
@@ -180,7 +180,7 @@ def ordered(tmp_path_factory: pytest.TempPathFactory):
 
 
 def check_same(resumed: Finished, expected: Finished) -> None:
-    """Bit-identical, but for the times."""
+    """Asserts that everything but the times is bit-identical."""
     assert resumed.status == 0, resumed.err
     clocks = ["clock_s", "round_s", "lost", "received_bytes"]
     ours, theirs = resumed.history.drop(columns=clocks), expected.history.drop(columns=clocks)
@@ -197,7 +197,7 @@ def test_a_killed_master_is_resumed_bit_for_bit(tmp_path: Path, ordered, optimiz
 
 
 def kill_and_resume(folder: Path, optimizer: str, rows: int, expected: Finished, pause_s: float = 0.0) -> None:
-    """Kills rank 0 after so many rounds and a pause, then goes on."""
+    """Kills rank 0 after this many rounds and a pause, and resumes the run."""
     with Live(folder, *ORDERED, f"optimizer={optimizer}") as run:
         run.wait_for_rows(rows)
         time.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""Runs that find their own place: resume=auto, Hydra's sweepers and launchers, the commands of `make reproduce`."""
+"""Sweeps: resume=auto, Hydra's sweepers and launchers, and the commands of `make reproduce`."""
 
 import json
 import shlex
@@ -69,7 +69,7 @@ def test_optuna_minimizes_the_time_to_the_target(tmp_path: Path):
 
 
 def test_a_sweep_outlives_trials_that_are_refused_or_diverge(tmp_path: Path):
-    """They are recorded as failed, by name, and the best of the others is found."""
+    """They are recorded as failed, and the best of the other trials is found."""
     sweep = tmp_path / "tune"
     few = ["hydra.sweeper.n_trials=6", "rounds=15", "target=0.5", *SMALL_DATA, f"hydra.sweep.dir={sweep}"]
     space = [
@@ -118,7 +118,7 @@ def test_joblib_runs_simulated_jobs_side_by_side(tmp_path: Path):
 
 
 @pytest.mark.parametrize("size", [PAPER, QUICK], ids=["paper", "quick"])
-def test_every_command_of_the_reproduction_is_one_that_hydra_takes(size: Size, tmp_path: Path, monkeypatch):
+def test_hydra_accepts_every_command_of_the_reproduction(size: Size, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("ERASUREHEAD_DATA", str(tmp_path))
     (tmp_path / "traces").mkdir()
     (tmp_path / "traces" / "ec2_data8.npz").touch()
@@ -143,7 +143,7 @@ def test_every_command_of_the_reproduction_is_one_that_hydra_takes(size: Size, t
 
 
 def test_runs_are_named_after_what_their_scheme_depends_on(tmp_path: Path):
-    """An uncoded run has no load and no r that could be chosen."""
+    """An uncoded run has no choice of load or r."""
     for data in ("amazon", "covertype", "kc_housing"):
         tuned(tmp_path / data / "tuning", QUICK)
     named = {}
@@ -171,7 +171,7 @@ def test_the_recording_is_found_below_the_home_directory(tmp_path: Path, monkeyp
 
 
 def tuned(folder: Path, size: Size) -> None:
-    """What the simulator would have left: the second candidate is soonest, the first is not reliable."""
+    """A tuning result in which the second candidate is fastest and the first is not reliable."""
     folder.mkdir(parents=True)
     rows = [
         {"scheme": "erasurehead", "load": load, "wait_for": r, "time_s": 1.0 + i, "reached": 0.5 if i == 0 else 1.0}
@@ -183,7 +183,7 @@ def tuned(folder: Path, size: Size) -> None:
 
 
 def jobs(overrides: list[str]) -> list[list[str]]:
-    """The first and the last job of a multirun."""
+    """The settings of the first and the last job of a multirun."""
     kept = [each for each in overrides if each != "-m" and not each.startswith("hydra.")]
     settings = [each.partition("=") for each in kept]
     return [[f"{name}={values.split(',')[i]}" for name, _, values in settings] for i in (0, -1)]

@@ -1,4 +1,4 @@
-"""When a target was reached, and what kind a recorded run is: neither needs JAX."""
+"""When a target is reached, and the kind of a recorded run; neither needs JAX."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def test_kinds_of_the_schemes_of_configs(name: str, code: str, kind: Kind):
     ("code", "rules"),
     [("Uncoded", ["Deadline"]), ("FractionalRepetition", ["Count"]), ("CyclicRepetition", ["Decodable", "Count"])],
 )
-def test_other_combinations_are_none_of_the_papers(code: str, rules: list[str]):
+def test_other_combinations_are_not_schemes_of_the_paper(code: str, rules: list[str]):
     stop = {"_target_": STOPS + "AnyOf", "rules": [{"_target_": STOPS + rule} for rule in rules]}
     assert kind_of_run(code, {"stop": stop}) == Kind.OTHER
     assert kind_of_run(code, {}) == Kind.OTHER

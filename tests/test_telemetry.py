@@ -13,25 +13,25 @@ SCHEME = Scheme(FractionalRepetition(4, 4, 2), AnyOf((Decodable(), Count(2))), B
 
 def test_a_run_by_hand():
     arrival_s = np.array([[1.0, NAN, 2.0, NAN], [1.0, NAN, NAN, NAN], [3.0, NAN, 2.0, NAN], [1.0, 4.0, NAN, NAN]])
-    told = telemetry(SCHEME, arrival_s)
-    assert told["workers"]["used"] == [4, 1, 2, 0]
+    summary = telemetry(SCHEME, arrival_s)
+    assert summary["workers"]["used"] == [4, 1, 2, 0]
     held = [np.flatnonzero(SCHEME.code.holds[:, j]).tolist() for j in (0, 2)]
-    assert [told["blocks"]["covered"][i] for i in held[0]] == [4, 4]
-    assert [told["blocks"]["covered"][i] for i in held[1]] == [2, 2]
-    assert [told["blocks"]["longest_gap"][i] for i in held[1]] == [1, 1]
+    assert [summary["blocks"]["covered"][i] for i in held[0]] == [4, 4]
+    assert [summary["blocks"]["covered"][i] for i in held[1]] == [2, 2]
+    assert [summary["blocks"]["longest_gap"][i] for i in held[1]] == [1, 1]
 
 
 def test_the_median_without_censoring_is_the_median():
     arrival_s = np.random.default_rng(0).exponential(size=(101, 3))
-    told = telemetry(Scheme(Uncoded(3, 3), Decodable(), ByCode()), arrival_s)
-    assert told["workers"]["median_s"] == pytest.approx(np.median(arrival_s, axis=0).tolist())
+    summary = telemetry(Scheme(Uncoded(3, 3), Decodable(), ByCode()), arrival_s)
+    assert summary["workers"]["median_s"] == pytest.approx(np.median(arrival_s, axis=0).tolist())
 
 
 def test_an_unused_answer_would_have_come_after_the_round():
-    """Kaplan and Meier by hand: 1 of 4 by 1 s, one censored at 2 s, so 3/4 * 1/2 are later than 3 s."""
+    """The Kaplan-Meier estimate by hand: 1 of 4 by 1 s, one censored at 2 s, so 3/4 * 1/2 are later than 3 s."""
     arrival_s = np.array([[1.0, 1.0], [NAN, 2.0], [3.0, 1.0], [4.0, 1.0]])
-    told = telemetry(Scheme(Uncoded(2, 2), Count(1), ByCode("covered")), arrival_s)
-    assert told["workers"]["median_s"] == [3.0, 1.0]
+    summary = telemetry(Scheme(Uncoded(2, 2), Count(1), ByCode("covered")), arrival_s)
+    assert summary["workers"]["median_s"] == [3.0, 1.0]
     hardly = np.array([[1.0, 1.0], [NAN, 2.0], [NAN, 1.0], [NAN, 1.0]])
     assert telemetry(Scheme(Uncoded(2, 2), Count(1), ByCode()), hardly)["workers"]["median_s"][0] is None
     never = np.array([[NAN, 1.0]] * 3)
@@ -69,5 +69,5 @@ def test_gaps():
 def test_no_rounds():
     none = np.empty((0, 4))
     assert coverage(SCHEME, ~np.isnan(none)).shape == (0, 4)
-    told = telemetry(SCHEME, none)
-    assert told["workers"] == {"used": [0] * 4, "median_s": [None] * 4} and told["straggler_recurrence"] is None
+    summary = telemetry(SCHEME, none)
+    assert summary["workers"] == {"used": [0] * 4, "median_s": [None] * 4} and summary["straggler_recurrence"] is None

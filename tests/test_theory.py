@@ -43,7 +43,7 @@ def fastest(times_s: np.ndarray, r: int) -> np.ndarray:
 
 
 def covered(times_s: np.ndarray, groups: int) -> np.ndarray:
-    """When the last group has its first answer."""
+    """The time at which the last group has its first answer."""
     return times_s.reshape(DRAWS, groups, -1).min(2).max(1)
 
 
@@ -136,7 +136,7 @@ def test_lemmas_2_and_3_by_enumeration(n: int, k: int, c: int):
 
 
 def test_lemma_4_is_attained_by_equal_gradients():
-    """So the paper's (5), a factor of n^2 smaller, cannot hold."""
+    """The paper's (5), which is smaller by a factor of n^2, therefore cannot hold."""
     second = theory.second_moment(30, 3, 11, 30, 4.0, np.full(10, (3 * 2.0) ** 2))
     assert second == pytest.approx(theory.second_moment_bound(30, 3, 11, 4.0, 2.0))
 
@@ -338,7 +338,7 @@ def test_theorem_2_lies_above_theorem_1(data: st.DataObject):
 
 
 def test_worked_examples_of_theorems_1_and_2():
-    """k = 4 in two groups: r = 1 has p = 1/2 and q = 1, r = 2 has cr/n = 1."""
+    """k = 4 in two groups: for r = 1, p = 1/2 and q = 1; for r = 2, cr/n = 1."""
     assert theory.gap_bound(2, 8, 1, 2, 1, 4, 2, 1, "1/beta") == pytest.approx(8 / 4 + 1)
     assert theory.gap_bound(2, 8, 1, 2, 1, 4, 2, 1, "(1-p)/beta") == pytest.approx(8 * (3 / 4) ** 2 + 1 / 4)
     e = math.e
@@ -392,7 +392,7 @@ def shifted() -> np.ndarray:
     return 3 / 30 * (1 + exponentials(30, 3.0))
 
 
-def test_monte_carlo_sides_with_the_right_form_of_lemma_8(shifted: np.ndarray):
+def test_monte_carlo_agrees_with_the_corrected_form_of_lemma_8(shifted: np.ndarray):
     assert within_standard_errors(covered(shifted, 10), theory.egc_round(30, 3, 3))
     assert not within_standard_errors(covered(shifted, 10), theory.egc_round_as_printed(30, 3, 3))
 
@@ -403,7 +403,7 @@ def test_printed_lemma_8_contradicts_itself_without_redundancy():
 
 
 def skipped(k: int, r: int, mean_s: float) -> np.ndarray:
-    """The third round of each of DRAWS runs under late=skip, with nothing assumed about residual times."""
+    """The third round of each of DRAWS runs under late=skip, without assumptions about residual times."""
     rng = np.random.default_rng(r)
     backlog_s, round_s = np.zeros((DRAWS, k)), np.zeros(DRAWS)
     for _ in range(3):
@@ -529,6 +529,6 @@ def test_workers_until_exact_by_enumeration(groups: int, copies: int):
         (lambda: theory.uncoded_time_bound(30, 3, 1.0, 0.5, 1.0, 1.0), r"^mu/beta=1: must be below 1\b"),
     ],
 )
-def test_sizes_without_a_meaning_are_refused_by_field_value_and_rule(call: Callable, field_and_rule: str):
+def test_invalid_sizes_are_refused_by_field_value_and_rule(call: Callable, field_and_rule: str):
     with pytest.raises(ValueError, match=field_and_rule):
         call()

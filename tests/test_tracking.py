@@ -1,4 +1,4 @@
-"""What W&B was told, read back from its offline files; and the table of tracking=csv."""
+"""What W&B recorded, read back from its offline files; and the table of tracking=csv."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def records(path: Path) -> Iterator[Record]:
             parts = b""
 
 
-class Told:
+class Recorded:
     """One .wandb file."""
 
     def __init__(self, path: Path):
@@ -68,8 +68,8 @@ def _values(items: Any) -> dict[str, Any]:
     return {i.key or ".".join(i.nested_key): json.loads(i.value_json) for i in items}
 
 
-def told(run_dir: Path) -> list[Told]:
-    return [Told(path) for path in sorted(run_dir.glob("wandb/offline-run-*/*.wandb"))]
+def recorded(run_dir: Path) -> list[Recorded]:
+    return [Recorded(path) for path in sorted(run_dir.glob("wandb/offline-run-*/*.wandb"))]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.mark.mpi
 def test_one_run_with_everything_of_history_and_summary(run: Finished):
-    (only,) = told(run.run_dir)  # from rank 0 only
+    (only,) = recorded(run.run_dir)  # from rank 0 only
     history = run.history
     rounds = [row for row in only.rows if "round" in row]
     assert len(rounds) == len(history) == 8
@@ -102,7 +102,7 @@ def test_one_run_with_everything_of_history_and_summary(run: Finished):
 
 @pytest.mark.mpi
 def test_step_axes(run: Finished):
-    (only,) = told(run.run_dir)
+    (only,) = recorded(run.run_dir)
     metric = run.history.columns[-1]
     assert {name: only.steps[name] for name in ("train_loss", "test_loss", metric)} == dict.fromkeys(
         ("train_loss", "test_loss", metric), "clock_s"
@@ -113,7 +113,7 @@ def test_step_axes(run: Finished):
 
 @pytest.mark.mpi
 def test_histogram_tables_picture_and_files(run: Finished):
-    (only,) = told(run.run_dir)
+    (only,) = recorded(run.run_dir)
     logged = {name: value for row in only.rows for name, value in row.items()}
     assert sum(logged["arrival_s.values"]) == run.history["waited"].sum()
     tables = run.run_dir / "wandb" / only_folder(run.run_dir) / "files"
@@ -138,7 +138,7 @@ def only_folder(run_dir: Path) -> str:
 def test_a_resumed_run_is_the_same_run(run: Finished):
     done = train(run.run_dir.parent, f"resume={run.run_dir}", "rounds=11", **OFFLINE)
     assert done.status == 0, done.err
-    first, second = told(run.run_dir)
+    first, second = recorded(run.run_dir)
     assert first.run.run_id == second.run.run_id
     assert [row["round"] for row in second.rows if "round" in row] == [8, 9, 10]
 
@@ -149,7 +149,7 @@ def test_a_multirun_is_a_group_and_one_table(tmp_path: Path):
         swept = ["seed=0,1", "backend=simulate", f"hydra.sweep.dir={sweep / tracking}", f"tracking={tracking}"]
         done = train(tmp_path, "-m", *TRACKED, *swept, **OFFLINE)
         assert done.status == 0, done.err
-    runs = [told(folder)[0].run for folder in sorted((sweep / "wandb").glob("*-erasurehead"))]
+    runs = [recorded(folder)[0].run for folder in sorted((sweep / "wandb").glob("*-erasurehead"))]
     assert [each.run_group for each in runs] == ["first/wandb"] * 2
     rows = list(csv.DictReader((sweep / "csv" / "runs.csv").read_text().splitlines()))
     assert [row["seed"] for row in rows] == ["0", "1"] and float(rows[0]["test_auc"]) > 0
@@ -163,11 +163,11 @@ def test_a_server_that_does_not_answer_costs_a_warning(tmp_path: Path):
 
 
 def test_the_sweep_file_drives_train(tmp_path: Path):
-    """What `wandb agent` makes of launchers/wandb_sweep.yaml is a command that runs."""
+    """The command that `wandb agent` builds from launchers/wandb_sweep.yaml runs."""
     sweep = yaml.safe_load((Path(__file__).parent.parent / "launchers" / "wandb_sweep.yaml").read_text())
     least = lambda settings: settings["values"][-1] if "values" in settings else settings["min"]
-    asked = {"args": {name: {"value": least(settings)} for name, settings in sweep["parameters"].items()}}
-    args = create_sweep_command_args(asked)["args_no_hyphens"]
+    configured = {"args": {name: {"value": least(settings)} for name, settings in sweep["parameters"].items()}}
+    args = create_sweep_command_args(configured)["args_no_hyphens"]
     fixed = [part for part in sweep["command"] if "=" in part and part != "tracking=wandb"]
     assert sweep["command"][1:4] == ["python", "-m", "erasurehead_jax.train"]
     assert sweep["command"][-1] == "${args_no_hyphens}"
@@ -178,7 +178,7 @@ def test_the_sweep_file_drives_train(tmp_path: Path):
 
 
 def test_a_table_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    """As when the lock is another user's; and so does any other way to fail, also of a user's own tracking."""
+    """Here the lock belongs to another user. Any other failure, also of a user's own tracking, has the same effect."""
 
     class Failing(AbstractTracking):
         def report(self, run: Run) -> None:

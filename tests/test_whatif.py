@@ -1,4 +1,4 @@
-"""The what-if command: what it writes, what it says, and what it refuses.
+"""The what-if command: its files, its output, and the settings it refuses.
 
 Commands run in processes of their own, forked from one that has imported the package and nothing else; one is started
 from scratch.
@@ -67,7 +67,7 @@ def finish(folder: Path, process: BaseProcess) -> Finished:
 
 
 def all_of(folder: Path, commands: dict[str, tuple[str, ...]]) -> dict[str, Finished]:
-    """Two at a time, without threads: multiprocessing may lose a status to another thread."""
+    """Runs the commands two at a time, without threads, which could take an exit status from multiprocessing."""
     jobs = [(folder / str(i), overrides) for i, overrides in enumerate(commands.values())]
     finished = []
     for first in range(0, len(jobs), 2):
@@ -82,7 +82,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
 
 
 def files(run: Finished) -> set[str]:
-    """What a run that went well has left behind."""
+    """The files of a successful run."""
     assert run.status == 0, run.err
     inside = [path for path in run.run_dir.rglob("*") if path.is_file()]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in inside if path.suffix == ".png")
@@ -122,7 +122,7 @@ def test_timing_writes_a_row_for_every_point(runs: dict[str, Finished]):
 
 
 def test_all_points_meet_the_same_delays(runs: dict[str, Finished]):
-    """Twice the mean is twice the time in every round, and waiting for less is never slower."""
+    """Doubling the mean doubles the time of every round, and waiting for fewer workers is never slower."""
     found = table(runs["timing"], "timing.csv").set_index("scheme")
     half, one = (found[found["mean_s"] == mean_s] for mean_s in (0.5, 1))
     for name in ("mean_round_s", "mean_wall_s", "sem_round_s"):
@@ -210,7 +210,7 @@ def test_the_recommendation_is_saved_and_printed(runs: dict[str, Finished]):
     found = table(run, "frontier.csv")
     quickest = found.loc[found.loc[found["target"] == 0.7, "time_s"].idxmin()]
     assert lines[0].startswith(f"target 0.7000: {quickest['scheme']} ") and f" r={quickest['wait_for']} in " in lines[0]
-    assert lines[-1] == "target 0.9990: no point of the grid reaches it in most seeds"
+    assert lines[-1] == "target 0.9990: not reached by most seeds at any grid point"
     assert np.isinf(found.loc[found["target"] == 0.999, "time_s"]).all()
     reached, missed = run.summary["recommendations"]
     assert reached["best"] in lines[0] and missed["best"] is None
@@ -218,20 +218,20 @@ def test_the_recommendation_is_saved_and_printed(runs: dict[str, Finished]):
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "diverging"])
 def test_every_run_is_counted_once(name: str, runs: dict[str, Finished]):
-    """By the progress bar, and nothing else is said on stderr."""
+    """The progress bar counts every run, and nothing else is written to stderr."""
     run = runs[name]
     total = run.summary["points"] * run.summary["seeds"]
     assert run.err.split()[0] == "runs" and f" {total}/{total} " in run.err and len(run.err.splitlines()) == 1, run.err
 
 
-def test_a_run_that_blows_up_never_reaches_the_target(runs: dict[str, Finished]):
+def test_a_run_that_diverges_never_reaches_the_target(runs: dict[str, Finished]):
     run = runs["diverging"]
     assert files(run) >= {"whatif.csv", "frontier.csv", "recommendation.txt", "whatif.png"}
-    assert "target 0.7000: no point of the grid reaches it" in run.out
+    assert "target 0.7000: not reached by most seeds at any grid point" in run.out
     assert table(run, "frontier.csv")["reached"].tolist() == [0]
 
 
-def test_what_is_impossible_is_said_and_the_rest_is_simulated(runs: dict[str, Finished]):
+def test_impossible_points_are_reported_and_the_rest_is_simulated(runs: dict[str, Finished]):
     run = runs["timing, one load impossible"]
     assert run.out.splitlines()[0].startswith("left out: 1 grid point of egc: load=4: must divide blocks=6")
     assert table(run, "timing.csv")["load"].tolist() == [2, 3]
@@ -249,10 +249,10 @@ def test_parts_of_runs_add_up_to_whole_ones(capsys: pytest.CaptureFixture[str]):
 
 TRACE = "delay=trace delay.path=../{}.npz"
 BAD = {
-    "grid.scheme=[]": "grid.scheme=[]: an empty grid",
-    "grid.scheme=null": "grid.scheme=null: name at least one scheme",
+    "grid.scheme=[]": "grid.scheme=[]: must have at least one value",
+    "grid.scheme=null": "grid.scheme=null: must name at least one scheme",
     "grid=null": "grid",
-    "scheme=egc": "scheme: name the schemes of a what-if as grid.scheme=[...]",
+    "scheme=egc": "scheme: the schemes of a what-if must be set as grid.scheme=[...]",
     "grid.scheme=[egc,nothing]": "scheme=nothing: unknown; choose one of egc, egc_cyclic, erasurehead",
     "grid.scheme=[3]": "grid.scheme=[3]: must be names",
     "grid.nonsense=[1]": "grid.nonsense",
@@ -266,13 +266,13 @@ BAD = {
     "late=later": "late=later: must be one of cancel, skip, queue, wait",
     "targets=nan mode=training": "targets=nan: must be a finite number",
     "evaluate_every=null mode=training": "evaluate_every=null: must be a whole number, at least 1",
-    "data.task=regression mode=training": "is no class; logistic needs targets -1 and +1",
+    "data.task=regression mode=training": "is not a class; logistic needs targets -1 and +1",
     "data.rows=5 mode=training": "the test AUC cannot be computed",
-    "workers=900 grid.scheme=uncoded mode=training": "blocks=900: there are only 803 training rows",
+    "workers=900 grid.scheme=uncoded mode=training": "blocks=900: must be at most the number of training rows, 803",
     "delay=trace": "delay.path",
     TRACE.format("missing"): "delay.path=../missing.npz: cannot be read as a recording",
     TRACE.format("negative"): "delay.path=../negative.npz: times must be finite and not negative",
-    TRACE.format("narrow"): "delay.path=../narrow.npz: has 5 workers, fewer than workers=6; ask for fewer, or",
+    TRACE.format("narrow"): "delay.path=../narrow.npz: has 5 workers, fewer than workers=6; reduce workers, or",
     TRACE.format("narrow") + " delay.resample=perhaps": "resample=perhaps: must be true or false",
 }
 
@@ -287,7 +287,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
 
 @pytest.mark.parametrize("overrides", BAD)
 def test_refusals(overrides: str, refused: dict[str, Finished]):
-    """One line that names the field, the value and the rule; status 2; nothing left behind."""
+    """One line with the field, the value and the rule; status 2; no files."""
     run = refused[overrides]
     assert run.status == 2, run.err
     lines = run.err.splitlines()

@@ -1,4 +1,4 @@
-"""A code that tests want in simulations and on real ranks: workers that differ in what they hold and send."""
+"""A code for tests, simulated and on real ranks, whose workers differ in what they hold and send."""
 
 import numpy as np
 
@@ -7,8 +7,11 @@ from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
 
 
 class Uneven(AbstractCode):
-    """Three workers, four blocks: the first sends two blocks one by one and nothing in a third message, the second
-    sends two blocks at once, and the third holds none."""
+    """Three workers and four blocks.
+
+    The first worker sends two blocks in separate messages and an empty third one, the second sends two blocks in one
+    message, and the third holds none.
+    """
 
     G: Assignment
     owner: Owner

@@ -1,4 +1,4 @@
-"""Gradient codes, one file a family."""
+"""Gradient codes, one module per family."""
 
 from erasurehead_jax.codes.base import AbstractCode as AbstractCode
 from erasurehead_jax.codes.cyclic_repetition import CyclicRepetition as CyclicRepetition

@@ -1,4 +1,4 @@
-"""What every gradient code provides: who computes what, and how answers are combined."""
+"""The interface of gradient codes: which worker computes what, and how messages are decoded."""
 
 from abc import abstractmethod
 from typing import Any
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
 
-ROUNDING = 1e-9  # of ||w - 1||^2: below it a decoded gradient is exact
+ROUNDING = 1e-9  # a gradient decoded with ||w - 1||^2 below this counts as exact
 
 
 class AbstractCode(eqx.Module):
@@ -37,7 +37,7 @@ class AbstractCode(eqx.Module):
                 f"(columns of G), not {_kind(owner)}"
             )
         if owner.min() < 0:
-            raise ConfigError(f"{name}.owner: worker {owner.min()} does not exist; workers count from 0")
+            raise ConfigError(f"{name}.owner: worker {owner.min()} does not exist; workers are numbered from 0")
         silent = np.setdiff1d(np.arange(self.workers), owner)
         if len(silent):
             raise ConfigError(
@@ -62,7 +62,7 @@ class AbstractCode(eqx.Module):
 
     @property
     def holds(self) -> np.ndarray:
-        """Bool (n, k): does this worker hold this block?"""
+        """Bool (n, k): whether worker j holds block i."""
         holds = np.zeros((self.blocks, self.workers), bool)
         for message, worker in enumerate(self.owner):
             holds[:, worker] |= self.G[:, message] != 0
@@ -70,7 +70,7 @@ class AbstractCode(eqx.Module):
 
     @property
     def load(self) -> int:
-        """c, the most blocks that a worker holds."""
+        """c, the largest number of blocks held by any worker."""
         return int(self.holds.sum(0).max())
 
     @property
@@ -80,16 +80,16 @@ class AbstractCode(eqx.Module):
 
     @property
     def work_until(self) -> Float[np.ndarray, " M"]:
-        """The work of each message's worker until it is sent, in passes over all the data.
+        """The work that a worker has done when it sends each message, as a fraction of one pass over the data set.
 
-        A worker forms its messages in the order of their numbers, and each takes a pass over its own blocks.
+        A worker computes its messages in the order of their indices, and each takes one pass over its own blocks.
         """
         blocks = (self.G != 0).sum(0)
         before = (self.owner[:, None] == self.owner) & np.tri(self.messages, dtype=bool)
         return before @ blocks / self.blocks
 
     def heard(self, got: Got) -> Any:
-        """Bool (k,): has every message of this worker arrived?"""
+        """Bool (k,): whether all messages of each worker have arrived."""
         if np.array_equal(self.owner, np.arange(self.workers)):
             return got
         sends = self.owner[:, None] == np.arange(self.workers)
@@ -97,25 +97,25 @@ class AbstractCode(eqx.Module):
 
     @abstractmethod
     def decodable(self, got: Got) -> Verdict:
-        """Can the exact gradient be decoded from these messages?"""
+        """Whether the exact gradient can be decoded from these messages."""
 
     @abstractmethod
     def weights(self, got: Got) -> Weights:
-        """Decoding weights a; `G @ a == 1` whenever `decodable(got)`, else the code's best approximation."""
+        """Decoding weights a; `G @ a == 1` whenever `decodable(got)`, otherwise the code's best approximation."""
 
 
 def _kind(value: Any) -> str:
-    """What an array is, for an error message."""
+    """The type of a value, with dtype and shape if it is an array."""
     if not hasattr(value, "dtype"):
         return type(value).__name__
     return f"{type(value).__module__}.{type(value).__name__} of {value.dtype} {value.shape}"
 
 
 def least_squares_weights(G: Float[np.ndarray, "n M"], got: Got) -> Weights:
-    """The least-norm a that minimises ||G a - 1||^2 with a = 0 where `got` is False (optimal decoding).
+    """The minimum-norm a that minimises ||G a - 1||^2 with a = 0 where `got` is False (optimal decoding).
 
-    In float64 for a NumPy mask, and where x64 is enabled, as it always is while the simulator plays its rounds. In
-    float32 a random G is too ill-conditioned to be decoded exactly.
+    Computed in float64 for a NumPy mask and wherever x64 is enabled, as it is when the simulator decodes: in float32 a
+    random G is too ill-conditioned to be decoded exactly.
     """
     xp = np if isinstance(got, np.ndarray) else jnp
     masked = G * got.astype(xp.float64 if xp is np else jnp.result_type(float))

@@ -11,8 +11,8 @@ from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
 class FractionalRepetition(AbstractCode):
     """n/c groups of l = kc/n workers; the workers of a group all hold its c blocks and send their plain sum.
 
-    Tandon et al. 2017, "Gradient Coding"; section 2 of the ErasureHead paper. One answer a group decodes exactly, so
-    any l - 1 stragglers are harmless and often many more.
+    Tandon et al. 2017, "Gradient Coding"; section 2 of the ErasureHead paper. One answer per group suffices to decode
+    exactly, so any l - 1 stragglers are tolerated, and often many more.
 
     Raises ConfigError unless load divides blocks and n/c divides workers.
     """
@@ -35,6 +35,6 @@ class FractionalRepetition(AbstractCode):
         return got.reshape(self.groups, -1).any(1).all()
 
     def weights(self, got: Got) -> Weights:
-        # Copies are equal, so the lowest-numbered answer of each group stands for it, whichever came first.
+        # The answers of a group are equal. Using the lowest-numbered one makes the order of arrival irrelevant.
         got = got.reshape(self.groups, -1)
         return (got & (got.cumsum(1) == 1)).reshape(-1).astype(float)

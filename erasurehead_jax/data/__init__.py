@@ -1,4 +1,4 @@
-"""Raw file -> Dataset -> blocks."""
+"""Data sets: from a raw file to a `Dataset`, and from its rows to blocks."""
 
 from erasurehead_jax.data.amazon import amazon as amazon
 from erasurehead_jax.data.check import (

@@ -9,16 +9,16 @@ from erasurehead_jax.data.dataset import Dataset
 from erasurehead_jax.data.prepared import Table1, category_codes, one_hot_dataset
 from erasurehead_jax.data.raw import RawFile, open_raw
 
-# Pairs that the published code leaves out: ROLE_ROLLUP_1 x ROLE_ROLLUP_2 and ROLE_TITLE x ROLE_FAMILY, as numbers
-# among the nine columns from RESOURCE on.
+# Pairs that the published code leaves out: ROLE_ROLLUP_1 x ROLE_ROLLUP_2 and ROLE_TITLE x ROLE_FAMILY, as indices into
+# the nine columns from RESOURCE on.
 SKIPPED_PAIRS = {(2, 3), (5, 7)}
 SIZES = Table1(train_rows=26_215, test_rows=6_554, dim=241_915)
 
 
 def amazon(split_seed: int = 0) -> Dataset:
-    """Nine categorical columns, 34 pairs of them and a constant, one-hot; target +1 if access was granted, else -1.
+    """Nine categorical columns, 34 of their pairs and a constant, one-hot; target +1 if access was granted, else -1.
 
-    Raises ConfigError if the raw file is missing, corrupt or cannot be downloaded.
+    Raises ConfigError if the raw file is corrupt, or is missing and cannot be downloaded.
     """
     return one_hot_dataset(FILE, _encode, SIZES, split_seed)
 

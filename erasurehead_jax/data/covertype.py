@@ -13,9 +13,9 @@ SIZES = Table1(train_rows=396_112, test_rows=99_029, dim=15_509)
 
 
 def covertype(split_seed: int = 0) -> Dataset:
-    """54 columns, every distinct value a category, and a constant, one-hot; target -1 Spruce/Fir, +1 Lodgepole Pine.
+    """54 columns with each distinct value as a category, and a constant, one-hot; -1 Spruce/Fir, +1 Lodgepole Pine.
 
-    Raises ConfigError if the raw file is missing, corrupt or cannot be downloaded.
+    Raises ConfigError if the raw file is corrupt, or is missing and cannot be downloaded.
     """
     return one_hot_dataset(FILE, _encode, SIZES, split_seed)
 

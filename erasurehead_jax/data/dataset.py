@@ -9,8 +9,9 @@ from erasurehead_jax.errors import ConfigError
 
 
 class Rows(eqx.Module):
-    """m examples: their features and targets. For two classes these are -1 and +1, and what an objective can turn into
-    them: 0 and 1, or the classes' names.
+    """m examples: their features and targets.
+
+    Targets of two classes are -1 and +1, or what an objective can convert to these: 0 and 1, or two class names.
     """
 
     features: AbstractFeatures
@@ -20,11 +21,11 @@ class Rows(eqx.Module):
         return self.features.rows
 
     def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "Rows":
-        """These rows only."""
+        """A subset of the rows."""
         return Rows(self.features.take(rows), self.target[rows])
 
     def restrict(self, columns: Int[np.ndarray, " t"] | None) -> "Rows":
-        """The same rows on these columns only (None: all)."""
+        """The same rows restricted to these columns (None: all)."""
         return self if columns is None else Rows(self.features.restrict(columns), self.target)
 
 
@@ -42,18 +43,20 @@ class Dataset(eqx.Module):
 
 
 def block_bounds(rows: int, blocks: int) -> Int[np.ndarray, " n_plus_1"]:
-    """Block i is rows bounds[i]:bounds[i+1]. Every row belongs to a block; sizes differ by at most one.
+    """Bounds of the blocks: block i is rows bounds[i]:bounds[i+1]. Block sizes differ by at most one.
 
     Raises ConfigError if there are more blocks than rows.
     """
     if blocks > rows:
-        raise ConfigError(f"blocks={blocks}: there are only {rows} training rows, and every block needs one")
+        raise ConfigError(f"blocks={blocks}: must be at most the number of training rows, {rows}")
     return np.arange(blocks + 1) * rows // blocks
 
 
 def split_rows(rows: int, split_seed: int) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
     """Row numbers of the 80/20 split of section 5 (`split_seed` 0 is the paper's)."""
-    from sklearn.model_selection import train_test_split  # late: slow to import, and ranks read a prepared split
+    from sklearn.model_selection import (
+        train_test_split,
+    )  # imported here because it is slow, and ranks read a prepared split
 
     train, test = train_test_split(np.arange(rows), test_size=0.2, random_state=split_seed)
     return np.asarray(train), np.asarray(test)

@@ -1,4 +1,4 @@
-"""Design matrices: dense, or one-hot kept as an index matrix. X @ x and X.T @ r, and the columns rows can touch."""
+"""Design matrices, dense or one-hot (kept as an index matrix): X @ x, X.T @ r, and the columns that rows touch."""
 
 from abc import abstractmethod
 
@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from erasurehead_jax.types import AnyArray
 
-# A field with at most this many categories is worked on as dense columns by a worker: scattering into a handful of
-# addresses stalls on itself (Covertype, 45 such fields of 55: 0.7 ms a block instead of 6.7).
+# Workers store a field with at most this many categories as dense columns: scattering into a handful of addresses
+# stalls (Covertype, where 45 of 55 fields are such: 6.7 ms per block, against 0.7 ms with dense columns).
 DENSE_CATEGORIES = 16
 
 
@@ -42,14 +42,14 @@ class AbstractFeatures(eqx.Module):
 
     @abstractmethod
     def touched(self) -> Int[np.ndarray, " t"] | None:
-        """The columns with an entry in these rows, ascending; None means all."""
+        """The columns with an entry in these rows, in ascending order; None means all."""
 
     @abstractmethod
     def restrict(self, columns: Int[np.ndarray, " t"]) -> "AbstractFeatures":
-        """The same rows with only these columns, which must hold all entries, laid out for fast gradients."""
+        """The same rows with these columns only, which must include all entries, in a layout for fast gradients."""
 
     def first_bad(self) -> str | None:
-        """Row, column and rule of the first value that is not allowed; None if there is none, or it is not known."""
+        """Describes the first invalid value by row, column and rule; None if there is none or it cannot be checked."""
         return None
 
 
@@ -84,18 +84,18 @@ class Dense(AbstractFeatures):
     def first_bad(self) -> str | None:
         matrix = np.asarray(self.matrix)
         if matrix.dtype.kind not in "fiub":
-            return f"features: of type {matrix.dtype}; must be numbers"
+            return f"features: type {matrix.dtype}; must be numbers"
         with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(matrix.sum()) or (finite := np.isfinite(matrix)).all():  # the sum needs no second matrix
+            if np.isfinite(matrix.sum()) or (finite := np.isfinite(matrix)).all():  # the sum allocates no second matrix
                 return None
         row, column = np.argwhere(~finite)[0]
         return f"row {row}, column {column}: {matrix[row, column]} must be a finite number"
 
 
 class OneHot(AbstractFeatures):
-    """Row i has a one in the columns index[:, i], one a field, and zeros elsewhere; the matrix is never formed.
+    """Row i has ones in the columns index[:, i], one per field, and zeros elsewhere; the matrix is never formed.
 
-    The index is kept field by field: a loop over fields walks through x and the rows in order.
+    The index is stored field by field, so that a loop over fields reads x and the rows in order.
     """
 
     index: Int[AnyArray, "fields m"]
@@ -131,7 +131,7 @@ class OneHot(AbstractFeatures):
     def first_bad(self) -> str | None:
         index = np.asarray(self.index)
         if index.dtype.kind not in "iu":
-            return f"index: of type {index.dtype}; must be whole numbers"
+            return f"index: type {index.dtype}; must be whole numbers"
         if not index.size or (index.min() >= 0 and index.max() < self.columns):
             return None
         row, field = np.argwhere(((index < 0) | (index >= self.columns)).T)[0]
@@ -139,22 +139,22 @@ class OneHot(AbstractFeatures):
 
 
 class SplitOneHot(AbstractFeatures):
-    """One-hot rows with their low-cardinality fields as dense columns, one category a field left out.
+    """One-hot rows whose low-cardinality fields are dense columns, with one category per field left out.
 
-    A field with categories b, c1, c2, ... contributes x[b] + sum_j 1[code = cj] (x[cj] - x[b]) to a row, so b needs no
-    column of its own: its gradient is the sum of r less the other categories'.
+    A field with categories b, c1, c2, ... contributes x[b] + sum_j 1[code = cj] (x[cj] - x[b]) to a row, so that b
+    needs no column of its own: its gradient is the sum of r minus the gradients of the other categories.
     """
 
     index: Int[AnyArray, "high m"]
     indicator: Float[AnyArray, "low m"]  # 1[code = cj], float32 or the run's dtype
-    left_out: Int[np.ndarray, " fields_low"]  # b, a field
+    left_out: Int[np.ndarray, " fields_low"]  # b of each field
     column: Int[np.ndarray, " low"]  # cj
     left_out_of: Int[np.ndarray, " low"]  # the b of cj's field
     columns: int = eqx.field(static=True)
 
     @classmethod
     def from_index(cls, index: Int[np.ndarray, "fields m"], columns: int) -> "SplitOneHot":
-        """Splits fields by the number of categories present in these rows."""
+        """Separates low-cardinality fields by the number of categories present in these rows."""
         categories = [np.unique(field) for field in index]
         low = [f for f, present in enumerate(categories) if len(present) <= DENSE_CATEGORIES]
         pairs = [(f, c) for f in low for c in categories[f][1:]]
@@ -200,14 +200,14 @@ class SplitOneHot(AbstractFeatures):
 
 
 def _gather(x, index, start):
-    """start[i] + sum over fields of x[index[f, i]]; a loop over fields compiles once and streams."""
+    """start[i] + sum over fields f of x[index[f, i]]; the loop over fields compiles once and reads memory in order."""
     if not len(index):
         return start
 
     def add(z, field):
         return z + x.at[field].get(mode="promise_in_bounds"), None
 
-    # XLA's loop for a few models is slow unless it fuses several fields: 62 ms or 12 for 16 models on Amazon.
+    # For a few models XLA's loop is slow unless it fuses several fields: 62 ms against 12 for 16 models on Amazon.
     unroll = 1 if x.ndim == 1 else max(1, 256 // x.shape[1])
     return jax.lax.scan(add, start, index, unroll=min(unroll, len(index)))[0]
 

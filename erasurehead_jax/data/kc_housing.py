@@ -12,9 +12,9 @@ SIZES = Table1(train_rows=17_290, test_rows=4_323, dim=27_654)
 
 
 def kc_housing(split_seed: int = 0) -> Dataset:
-    """The 18 columns from `bedrooms` on, every distinct value a category, and a constant, one-hot; target in M$.
+    """The 18 columns from `bedrooms` on with each distinct value as a category, and a constant, one-hot; target in M$.
 
-    Raises ConfigError if the raw file is missing, corrupt or cannot be downloaded.
+    Raises ConfigError if the raw file is corrupt, or is missing and cannot be downloaded.
     """
     return one_hot_dataset(FILE, _encode, SIZES, split_seed)
 

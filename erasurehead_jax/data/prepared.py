@@ -1,4 +1,4 @@
-"""Raw file -> one-hot index matrix -> prepared cache, which every rank maps into memory instead of parsing."""
+"""The prepared cache: one-hot index matrices of raw files, which ranks map into memory instead of parsing again."""
 
 import hashlib
 import shutil
@@ -16,11 +16,11 @@ from erasurehead_jax.data.dataset import Dataset, Rows, split_rows
 from erasurehead_jax.data.features import OneHot
 from erasurehead_jax.errors import ConfigError, require_whole
 
-FORMAT = 1  # raise it when the preprocessing or the layout of the prepared files changes
+FORMAT = 1  # increment when the preprocessing or the layout of the prepared files changes
 
 
 class Table1(NamedTuple):
-    """The sizes that the paper's Table 1 gives, which the preprocessing must reach exactly."""
+    """The sizes in the paper's Table 1, which the preprocessing must reproduce exactly."""
 
     train_rows: int
     test_rows: int
@@ -33,9 +33,9 @@ def one_hot_dataset(
     sizes: Table1,
     split_seed: int,
 ) -> Dataset:
-    """The data set from the prepared cache, which is made from the raw file when it is not there yet.
+    """Loads the data set from the prepared cache, which is first created from the raw file if necessary.
 
-    `encode` reads the raw file into category codes (each field's 0, 1, ... over **all** rows) and targets.
+    `encode` reads the raw file into category codes (0, 1, ... for each field, over **all** rows) and targets.
     Raises ConfigError for a missing or corrupt file.
     """
     require_whole("data.split_seed", split_seed, 0)
@@ -70,21 +70,19 @@ def _prepare(folder: Path, file: raw.RawFile, path: Path, encode, sizes: Table1,
     train, test = split_rows(codes.shape[1], split_seed)
     found = Table1(len(train), len(test), int(categories.sum()))
     if found != sizes:
-        raise ConfigError(
-            f"data={file.data}: {path} gives {found}, the paper's is {sizes}; get {file.name} from {file.home}"
-        )
+        raise ConfigError(f"data={file.data}: {path} has {found}, the paper {sizes}; get {file.name} from {file.home}")
     try:
         _keep(folder, codes + offsets[:, None], target, {"train": train, "test": test})
     except OSError as error:
         raise ConfigError(
-            f"data={file.data}: {folder.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME to a folder "
-            "with room"
+            f"data={file.data}: {folder.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME to a "
+            "writable folder with free space"
         ) from None
 
 
 def _keep(folder: Path, index: np.ndarray, target: np.ndarray, parts: dict[str, np.ndarray]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent))  # several hosts may prepare at once: the first one wins whole
+    partial = Path(tempfile.mkdtemp(dir=folder.parent))  # several hosts may prepare the data at once
     try:
         for part, rows in parts.items():
             np.save(partial / f"{part}_index.npy", np.ascontiguousarray(index[:, rows]))
@@ -92,7 +90,7 @@ def _keep(folder: Path, index: np.ndarray, target: np.ndarray, parts: dict[str, 
         partial.replace(folder)
     except OSError:
         shutil.rmtree(partial)
-        if not folder.is_dir():  # else another process was first
+        if not folder.is_dir():  # otherwise another process was first
             raise
 
 
@@ -104,4 +102,6 @@ def _load(folder: Path, name: str, dim: int) -> Dataset:
     try:
         return Dataset(name, rows("train"), rows("test"))
     except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"data={name}: {folder} is damaged ({error}); remove it, and it is prepared again") from None
+        raise ConfigError(
+            f"data={name}: {folder} is damaged ({error}); remove it, and it will be prepared again"
+        ) from None

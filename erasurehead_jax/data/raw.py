@@ -1,4 +1,4 @@
-"""Finding raw files: $ERASUREHEAD_DATA, then the user's cache, then a download; checked by sha256."""
+"""Raw data files: looked up in $ERASUREHEAD_DATA, then in the user's cache, else downloaded; verified by sha256."""
 
 import gzip
 import hashlib
@@ -19,18 +19,18 @@ class RawFile(NamedTuple):
     data: str  # the data set's name
     name: str
     sha256: str
-    home: str  # where a person can get it
+    home: str  # where to get it by hand
     download: Callable[[Path], None]  # writes the file's columns of interest into this path, as CSV
 
 
 def search_dirs() -> list[Path]:
-    """Where raw files are looked for, in order."""
+    """The folders that are searched for raw files, in order."""
     named = os.environ.get("ERASUREHEAD_DATA")
     return [*([Path(named).expanduser()] if named else []), *(folder / "raw" for folder in cache_dirs())]
 
 
 def find(raw: RawFile) -> Path | None:
-    """The first of `search_dirs` that has the file, compressed or not."""
+    """The path of the file, compressed or not, in the first of `search_dirs` that has it; None if none does."""
     for folder in search_dirs():
         for ending in ("", ".gz", ".xz"):
             path = folder / (raw.name + ending)
@@ -60,7 +60,7 @@ def open_raw(path: Path):
 
 
 def download(raw: RawFile) -> Path:
-    """Downloads with scikit-learn into the user's cache. Raises ConfigError that says how to get the file by hand."""
+    """Downloads the file with scikit-learn into the user's cache; a ConfigError explains how to get it by hand."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -69,18 +69,18 @@ def download(raw: RawFile) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
-    looked = ", ".join(str(folder / raw.name) for folder in search_dirs())
+    searched = ", ".join(str(folder / raw.name) for folder in search_dirs())
     try:
         with console.status(f"downloading {raw.data} ..."), warnings.catch_warnings(action="ignore"):
             raw.download(partial)
         partial.replace(path)
         console.print(
-            f"{raw.data}: this copy is checked by its sizes, not by sha256; another order of rows is possible"
+            f"{raw.data}: downloaded copies are verified by their sizes, not by sha256; rows may be in another order"
         )
-    except Exception as error:  # scikit-learn, urllib and pandas each raise their own
+    except Exception as error:  # scikit-learn, urllib and pandas raise errors of their own
         partial.unlink(missing_ok=True)
         raise ConfigError(
-            f"data={raw.data}: {raw.name} not found (looked for {looked}, also .gz and .xz) and the download failed "
+            f"data={raw.data}: {raw.name} not found (searched {searched}, also .gz and .xz) and the download failed "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
             f"get it from {raw.home} and set ERASUREHEAD_DATA to its folder"
         ) from None

@@ -1,4 +1,4 @@
-"""The built-in data set: no network, a known true model."""
+"""The built-in data set, which needs no download and has a known true model."""
 
 from typing import Literal
 
@@ -20,14 +20,14 @@ def synthetic(
     sort: bool = False,
     split_seed: int = 0,
 ) -> Dataset:
-    """Categorical rows with Zipf-like categories and a constant, one-hot; a fifth of the rows is for testing.
+    """Categorical fields with Zipf-like frequencies and a constant, one-hot; a fifth of the rows is the test set.
 
     Category j of a field has probability proportional to 1/(j + 1). The true model is standard normal
-    (`true_model`). Classification draws the target +1 with probability sigmoid(z), where z are the true margins scaled
-    to standard deviation 1/noise; regression gives z/std(z) plus `noise` times a standard normal. `dense` gives
-    standard normal columns, `fields` of them, instead of categories. `sort` sorts the training rows by their first
-    column or field, so that blocks differ, as when data stays where it was collected. Everything is a function of
-    `split_seed`.
+    (`true_model`). For classification the target is +1 with probability sigmoid(z), where z are the true margins scaled
+    to standard deviation 1/noise; for regression it is z/std(z) plus `noise` times a standard normal. With `dense`,
+    there are `fields` standard normal columns instead of categories. With `sort`, the training rows are sorted by their
+    first column or field, so that blocks differ, as when data stays where it was collected. Everything is a function
+    of `split_seed`.
 
     Raises ConfigError for sizes below their minimum.
     """
@@ -46,7 +46,7 @@ def synthetic(
         x = true_model(fields * categories + 1, split_seed)
         features = OneHot(_zipf_index(rng, rows, fields, categories), len(x))
         z = x[features.index].sum(0)
-    z = (z - z.mean()) / (z.std() or 1.0)  # a handful of rows can be all alike
+    z = (z - z.mean()) / (z.std() or 1.0)  # a few rows may all be equal
     if task == "classification":
         target = np.where(rng.random(rows) < 1 / (1 + np.exp(-z / noise)), 1.0, -1.0)
     else:
@@ -60,7 +60,7 @@ def synthetic(
 
 
 def true_model(dim: int, split_seed: int) -> Float[np.ndarray, " d"]:
-    """The model that the targets were drawn from, up to the scale given in `synthetic`."""
+    """The model from which the targets are drawn, up to the scale given in `synthetic`."""
     return np.random.default_rng([split_seed, dim]).standard_normal(dim)
 
 

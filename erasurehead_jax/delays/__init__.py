@@ -1,4 +1,4 @@
-"""Straggler models and recorded traces: one file a family."""
+"""Straggler models and recorded traces, one module per family."""
 
 from erasurehead_jax.delays.base import AbstractDelay as AbstractDelay, NoDelay as NoDelay
 from erasurehead_jax.delays.exponential import Exponential as Exponential, ShiftedExponential as ShiftedExponential

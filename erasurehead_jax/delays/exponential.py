@@ -11,7 +11,7 @@ from erasurehead_jax.types import Key, Number
 class Exponential(AbstractDelay):
     """I.i.d. exponential sleeps of mean `mean_s` seconds, the same for every load.
 
-    The published code's: it sleeps with *mean* 0.5 s (section 5.1 of the paper says "parameter 1/2").
+    This is the published code's model, whose *mean* is 0.5 s (section 5.1 of the paper calls it "parameter 1/2").
     """
 
     mean_s: Number
@@ -26,8 +26,8 @@ class Exponential(AbstractDelay):
 class ShiftedExponential(AbstractDelay):
     """load * (shift_s + exponential of mean mean_s): compute time that scales with the load.
 
-    Section 4 of the paper (equations 7 and 8): the whole data takes one node shift_s + Exp(mean_s) seconds, a fraction
-    of it takes that fraction of the time. The paper's unit is shift_s = 1, mean_s = 1/lambda.
+    Section 4 of the paper (equations 7 and 8): one node takes shift_s + Exp(mean_s) seconds for the whole data set, and
+    proportionally less for a fraction of it. The paper's unit is shift_s = 1, mean_s = 1/lambda.
     """
 
     shift_s: Number

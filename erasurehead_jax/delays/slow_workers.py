@@ -10,9 +10,9 @@ from erasurehead_jax.types import Key, Number
 
 
 class SlowWorkers(AbstractDelay):
-    """Exponential sleeps of mean `mean_s` seconds, but `slow` workers, drawn once a run, sleep `factor` times as long.
+    """Exponential sleeps of mean `mean_s` seconds; `slow` workers, drawn once per run, sleep `factor` times as long.
 
-    Recorded clusters look like this: one node in ten or so is ten times slower for hundreds of rounds.
+    Recorded clusters behave like this: about one node in ten is ten times slower for hundreds of rounds.
     """
 
     mean_s: Number

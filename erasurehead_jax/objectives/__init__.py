@@ -1,4 +1,4 @@
-"""What is minimised: one file a family."""
+"""Objectives, one module per family."""
 
 from erasurehead_jax.objectives.base import AbstractObjective as AbstractObjective
 from erasurehead_jax.objectives.linear import (

@@ -1,4 +1,4 @@
-"""What is minimised: row losses, and the weighted gradient of some rows. Runs jitted on the workers."""
+"""The interface of objectives: row losses, and the weighted gradient of some rows. Workers run it jitted."""
 
 from abc import abstractmethod
 
@@ -13,7 +13,7 @@ from erasurehead_jax.types import AnyArray, Key, Params
 
 
 class AbstractObjective(eqx.Module):
-    """f(x) = (1/N) sum of row losses. Parameters travel as one flat vector and are unravelled inside.
+    """f(x) = (1/N) * sum of row losses. Parameters are passed as one flat vector and unravelled inside.
 
     `metric` names the test metric: `auc` (of `predict` against targets -1 and +1) or `mse`.
     """
@@ -22,13 +22,13 @@ class AbstractObjective(eqx.Module):
 
     @abstractmethod
     def init(self, key: Key, dataset: Dataset) -> Params:
-        """The starting point, a function of the key."""
+        """The starting point, which is a function of the key."""
 
     @abstractmethod
     def check(self, dataset: Dataset) -> Dataset | None:
-        """The data set with its targets turned into the kind that this objective needs; None: it can stay as it is.
+        """The data set with its targets converted to what this objective needs, or None to keep it unchanged.
 
-        Raises ConfigError for a target that will not do.
+        Raises ConfigError for an unsuitable target.
         """
 
     @abstractmethod
@@ -42,14 +42,14 @@ class AbstractObjective(eqx.Module):
     def gradient(
         self, x: Float[AnyArray, "d *models"], rows: Rows, row_weights: Float[AnyArray, "m *models"]
     ) -> Float[Array, "d *models"]:
-        """Sum over rows of weight * gradient of the row's loss with respect to the coordinates in x, a model each."""
+        """Sum over rows of weight * gradient of the row's loss with respect to x, for one model or several."""
         losses, pull_back = jax.vjp(lambda x: self.row_losses(x, rows), jnp.asarray(x))
         return pull_back(jnp.asarray(row_weights, losses.dtype))[0]
 
     @abstractmethod
     def touched(self, rows: Rows) -> Int[np.ndarray, " t"] | None:
-        """The coordinates that these rows can touch, ascending; None = all.
+        """The coordinates that the gradient of these rows can touch, in ascending order; None means all.
 
-        An objective that names coordinates promises that `gradient(x[touched], rows.restrict(touched), ...)` is the
+        An objective that returns coordinates guarantees that `gradient(x[touched], rows.restrict(touched), ...)` is the
         gradient on them.
         """

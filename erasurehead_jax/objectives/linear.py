@@ -24,13 +24,13 @@ class AbstractLinear(AbstractObjective):
     def loss(
         self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
     ) -> Float[AnyArray, "m *models"]:
-        """The row loss."""
+        """The loss of each row."""
 
     @abstractmethod
     def slope(
         self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
     ) -> Float[AnyArray, "m *models"]:
-        """Its derivative with respect to z."""
+        """The derivative of the row loss with respect to z."""
 
     def init(self, key: Key, dataset: Dataset) -> Params:
         if self.start not in ("zeros", "normal"):
@@ -57,7 +57,7 @@ class AbstractLinear(AbstractObjective):
 
 
 class Logistic(AbstractLinear):
-    """log(1 + exp(-y z)), targets -1 and +1; 0 and 1, or the names of two classes, are turned into these."""
+    """log(1 + exp(-y z)) for targets -1 and +1; 0 and 1, or two class names, are converted to these."""
 
     start: Literal["zeros", "normal"] = eqx.field(static=True, default="zeros")
     metric: ClassVar[str] = "auc"
@@ -98,5 +98,5 @@ class LeastSquares(AbstractLinear):
 
 
 def _by_row(rows: Rows, x: AnyArray) -> Float[Array, "m *ones"]:
-    """Targets that broadcast against one column a model, in the precision of x."""
+    """Targets that broadcast against one column per model, in the precision of x."""
     return jnp.asarray(rows.target, x.dtype).reshape((len(rows),) + (1,) * (x.ndim - 1))

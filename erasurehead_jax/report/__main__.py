@@ -1,4 +1,4 @@
-"""Report: `python -m erasurehead_jax.report DIR...` puts run directories side by side."""
+"""The report command: `python -m erasurehead_jax.report DIR...` compares run directories."""
 
 import argparse
 import shutil
@@ -20,17 +20,21 @@ from erasurehead_jax.report.table import (
     terminal_table,
 )
 
-FOLDER = "report"  # in the first of the folders named
+FOLDER = "report"  # in the first of the given folders
 
 
 def report() -> None:
-    """Reads the folders named on the command line; writes report.md, tables and pictures into DIR/report of the first.
+    """Reads the given folders and writes report.md, tables and figures into the `report` folder of the first one.
 
-    A folder that is itself a run directory also gets its workers.png.
+    A folder that is itself a run directory also gets a workers.png.
     """
-    parser = argparse.ArgumentParser(prog="erasurehead-report", description="Put run directories side by side.")
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run directories, or folders of them")
-    parser.add_argument("--target", type=float, help="of the test metric (default: uncoded's half-way, and its last)")
+    parser = argparse.ArgumentParser(prog="erasurehead-report", description="Compare run directories.")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="run directories, or folders that contain them"
+    )
+    parser.add_argument(
+        "--target", type=float, help="value of the test metric (default: what uncoded reaches half-way and at its end)"
+    )
     arguments = parser.parse_args()
     console = Console(width=None if Console().is_terminal else 160)
     found = run_folders(arguments.folders)
@@ -40,34 +44,35 @@ def report() -> None:
     for line in skipped:
         console.print(line, highlight=False, soft_wrap=True)
     if not runs and not whatifs:
-        raise ConfigError(f"report of {', '.join(map(str, arguments.folders))}: no finished run in or below")
+        given = " ".join(map(str, arguments.folders))
+        raise ConfigError(f"DIR={given}: contains no finished run; give run directories or folders that contain them")
 
     folder = arguments.folders[0] / FOLDER
     folder.mkdir(exist_ok=True)
     parts = ["# Report", *skipped]
     for comparison in compare([run for run in runs if not run.interrupted]):
-        targets = default_targets(comparison) if arguments.target is None else [_given(arguments.target)]
-        parts += _compared(comparison, targets, folder, console)
+        targets = default_targets(comparison) if arguments.target is None else [_target(arguments.target)]
+        parts += _comparison_section(comparison, targets, folder, console)
     for each in whatifs:
-        parts += _asked(each, folder)
+        parts += _whatif_section(each, folder)
     for run in runs:
         if run.folder in arguments.folders:
-            from erasurehead_jax.report.workers import workers_figure  # late: needs JAX
+            from erasurehead_jax.report.workers import workers_figure  # imported here because it needs JAX
 
             workers_figure(run, run.folder / "workers.png")
-            console.print(f"who answered when: {run.folder / 'workers.png'}", soft_wrap=True)
+            console.print(f"answers of each worker: {run.folder / 'workers.png'}", soft_wrap=True)
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")
     console.print(
-        f"tables (CSV, Markdown) and figures (PNG, SVG): {folder}, from {folder / 'report.md'} on", soft_wrap=True
+        f"report: {folder / 'report.md'}; tables (CSV, Markdown) and figures (PNG, SVG): {folder}", soft_wrap=True
     )
 
 
-def _given(target: float) -> Target:
-    return Target("target", f"target {target:g}", target)
+def _target(value: float) -> Target:
+    return Target("target", f"target {value:g}", value)
 
 
-def _compared(comparison: Comparison, targets: list[Target], folder: Path, console: Console) -> list[str]:
-    """Writes the table and the pictures of a comparison; its part of report.md."""
+def _comparison_section(comparison: Comparison, targets: list[Target], folder: Path, console: Console) -> list[str]:
+    """Writes the table and figures of a comparison; returns its section of report.md."""
     rows = table_rows(comparison, targets)
     pd.DataFrame(rows).to_csv(folder / f"{comparison.name}.csv", index=False)
     comparison_figure(comparison, targets, folder / comparison.name)
@@ -75,29 +80,29 @@ def _compared(comparison: Comparison, targets: list[Target], folder: Path, conso
     values = ", ".join(
         f"{target.words}: {comparison.first.metric} {target.of(comparison.first):.4f}" for target in targets
     )
-    console.print(terminal_table(rows, f"{comparison.told()}\n{values}"))
+    console.print(terminal_table(rows, f"{comparison.description()}\n{values}"))
     part = [
         f"## {comparison.name}",
-        f"{comparison.told()}. Targets: {values}. Medians over seeds.",
+        f"{comparison.description()}. Targets: {values}. Medians over seeds.",
         markdown_table(rows),
     ]
-    part += [f"![Metric against the clock, time of a round, speed-ups]({comparison.name}.png)"]
-    part += [f"![Decode errors, and how often each worker was used]({comparison.name}-answers.png)"]
+    part += [f"![Metric against the clock, round times, speed-ups]({comparison.name}.png)"]
+    part += [f"![Decode errors, and how often each worker's answer was used]({comparison.name}-answers.png)"]
     if claims := findings(comparison):
-        told = [
+        checked = [
             {"the paper": each.where, "claims": each.claim, "measured": each.measured}
             | {"limit": each.limit, "met": "yes" if each.met else "no"}
             for each in claims
         ]
-        part.append(markdown_table(told))
+        part.append(markdown_table(checked))
         for each in claims:
             console.print(f"{each.where}: {each.claim}. Measured {each.measured}: {'met' if each.met else 'not met'}")
         console.print()
     return part
 
 
-def _asked(whatif: Path, folder: Path) -> list[str]:
-    """A what-if's part of report.md: its table, its recommendation, its pictures."""
+def _whatif_section(whatif: Path, folder: Path) -> list[str]:
+    """The section of report.md about a what-if: its table, recommendation and figures."""
     name = "timing.csv" if (whatif / "timing.csv").exists() else "frontier.csv"
     rows = pd.read_csv(whatif / name).to_dict("records")
     part = [f"## What if: {whatif}", markdown_table([{str(key): value for key, value in row.items()} for row in rows])]

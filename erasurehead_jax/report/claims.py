@@ -1,4 +1,4 @@
-"""What the paper claims, beside what the runs at hand measured, met or not."""
+"""The paper's claims, checked against the runs of a comparison."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,24 +12,24 @@ from erasurehead_jax.rundir.kinds import Kind
 LAST = Target("last", "uncoded at its end")
 PAPER_WORKERS = 30
 TABLE_1 = {"amazon": (26_215, 241_915), "covertype": (396_112, 15_509), "kc_housing": (17_290, 27_654)}
-NOISE = 0.05  # two times this close are called the same
+NOISE = 0.05  # relative difference below which two times count as equal
 
 
 class Finding(NamedTuple):
-    """A claim, where the paper makes it, what was measured, and whether that meets it."""
+    """A claim of the paper, where it is made, what was measured, and whether that meets the claim."""
 
     where: str
     claim: str
     measured: str
     met: bool
-    limit: str  # that nothing can beat under the same assumptions
+    limit: str  # the best that is possible under the same assumptions
 
 
 def findings(comparison: Comparison) -> list[Finding]:
-    """Those claims of the paper that these runs can be held against."""
-    told, delay = comparison.first.summary, comparison.first.config["delay"]["_target_"].rpartition(".")[2]
-    real = told["backend"] == "mpi" and comparison.first.kind == Kind.UNCODED
-    if not real or told["data"] not in TABLE_1 or delay not in ("Exponential", "NoDelay"):
+    """Checks those claims of the paper to which these runs apply."""
+    summary, delay = comparison.first.summary, comparison.first.config["delay"]["_target_"].rpartition(".")[2]
+    real = summary["backend"] == "mpi" and comparison.first.kind == Kind.UNCODED
+    if not real or summary["data"] not in TABLE_1 or delay not in ("Exponential", "NoDelay"):
         return []
     sleeps = delay == "Exponential"
     checks = [_sizes, *([_over_uncoded, _over_exact, _shorter_rounds, _r] if sleeps else [_never_worse])]
@@ -37,13 +37,13 @@ def findings(comparison: Comparison) -> list[Finding]:
 
 
 def _sizes(comparison: Comparison) -> Finding:
-    told = comparison.first.summary
-    rows, columns = TABLE_1[told["data"]]
-    measured = f"{told['train_rows']} training rows, {told['features']} columns"
+    summary = comparison.first.summary
+    rows, columns = TABLE_1[summary["data"]]
+    measured = f"{summary['train_rows']} training rows, {summary['features']} columns"
     claim = f"{rows} training rows, {columns} columns"
-    if told["data"] == "covertype":
+    if summary["data"] == "covertype":
         claim += " (495,141 rows before the split)"
-    return Finding("Table 1", claim, measured, (told["train_rows"], told["features"]) == (rows, columns), "")
+    return Finding("Table 1", claim, measured, (summary["train_rows"], summary["features"]) == (rows, columns), "")
 
 
 def _over_uncoded(comparison: Comparison) -> Finding | None:
@@ -51,7 +51,7 @@ def _over_uncoded(comparison: Comparison) -> Finding | None:
     if found is None:
         return None
     each, ratio = found
-    from erasurehead_jax.theory import speed_up_limit  # late: SciPy and JAX take two seconds to import
+    from erasurehead_jax.theory import speed_up_limit  # imported here: SciPy and JAX take two seconds
 
     r = each.runs[0].summary["wait_for"]
     limit = f"{speed_up_limit(comparison.first.summary['workers'], r):.2f} x a round at r={r}"
@@ -60,7 +60,7 @@ def _over_uncoded(comparison: Comparison) -> Finding | None:
 
 
 def _over_exact(comparison: Comparison) -> Finding | None:
-    """The best ErasureHead of c = 2 and 3 over exact coding with the same c."""
+    """The largest speed-up of ErasureHead over exact coding with the same c, for c = 2 and 3."""
     ratios = {}
     for each in _of(comparison, Kind.ERASUREHEAD, (2, 3)):
         for exact in _of(comparison, Kind.EXACT, (each.runs[0].summary["load"],)):
@@ -68,13 +68,13 @@ def _over_exact(comparison: Comparison) -> Finding | None:
     if not ratios:
         return None
     label, ratio = max(ratios.items(), key=lambda item: item[1])
-    asked = {"amazon": 3, "covertype": 2, "kc_housing": 3}[comparison.first.summary["data"]]
-    words = f"{'around' if asked == 2 else 'up to'} {asked} times as fast as exact coding with the same c"
-    return Finding("Section 5.3, Figure 3", words, f"{ratio:.2f} x ({label})", ratio >= asked, "")
+    factor = {"amazon": 3, "covertype": 2, "kc_housing": 3}[comparison.first.summary["data"]]
+    claim = f"{'around' if factor == 2 else 'up to'} {factor} times as fast as exact coding with the same c"
+    return Finding("Section 5.3, Figure 3", claim, f"{ratio:.2f} x ({label})", ratio >= factor, "")
 
 
 def _shorter_rounds(comparison: Comparison) -> Finding | None:
-    """Figure 2: for both c, a round of ErasureHead is shorter than one of exact coding, and that than uncoded's."""
+    """Figure 2: for both c, rounds of ErasureHead are shorter than those of exact coding, and these than uncoded's."""
     mean_s = lambda each: float(np.mean([run.summary["clock_s"] / run.summary["rounds"] for run in each.runs]))
     pairs = [
         (exact, each)
@@ -84,10 +84,12 @@ def _shorter_rounds(comparison: Comparison) -> Finding | None:
     if not pairs:
         return None
     uncoded_s = mean_s(comparison.contenders[0])
-    told = "; ".join(f"{each.label}: {1e3 * mean_s(each):.0f} of {1e3 * mean_s(exact):.0f} ms" for exact, each in pairs)
+    measured = "; ".join(
+        f"{each.label}: {1e3 * mean_s(each):.0f} of {1e3 * mean_s(exact):.0f} ms" for exact, each in pairs
+    )
     met = all(mean_s(each) < mean_s(exact) < uncoded_s for exact, each in pairs)
     claim = "a round is shortest with ErasureHead, then exact coding, then uncoded"
-    return Finding("Figure 2 (d-f)", claim, f"{told}; uncoded {1e3 * uncoded_s:.0f} ms", met, "")
+    return Finding("Figure 2 (d-f)", claim, f"{measured}; uncoded {1e3 * uncoded_s:.0f} ms", met, "")
 
 
 def _r(comparison: Comparison) -> Finding | None:
@@ -101,7 +103,7 @@ def _r(comparison: Comparison) -> Finding | None:
 
 
 def _never_worse(comparison: Comparison) -> Finding | None:
-    """Without sleeps: at least as fast as the others."""
+    """Figure 4: without sleeps, ErasureHead is at least as fast as uncoded."""
     found = _best(comparison, loads=(2, 3))
     if found is None:
         return None
@@ -126,7 +128,7 @@ def _time_s(comparison: Comparison, contender: Contender) -> float:
 
 
 def _best(comparison: Comparison, loads: tuple[int, ...]) -> tuple[Contender, float] | None:
-    """The ErasureHead soonest at what uncoded has at its end, and how many times as fast as uncoded it is."""
+    """The ErasureHead contender first to reach uncoded's last value, and its speed-up over uncoded."""
     some = _of(comparison, Kind.ERASUREHEAD, loads)
     if not some:
         return None

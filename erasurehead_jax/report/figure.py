@@ -1,4 +1,4 @@
-"""A comparison as pictures: metric against clock, time of a round, speed-ups; and what was decoded from whom."""
+"""The figures of a comparison: metric against clock, round times, speed-ups; decode errors and used answers."""
 
 from pathlib import Path
 
@@ -15,16 +15,16 @@ from matplotlib.ticker import StrMethodFormatter
 from erasurehead_jax.report.runs import Comparison, Contender
 from erasurehead_jax.report.table import Target, speed_ups, times_to
 
-# Legible without colour: every contender has its own line style and marker, the bars of a target their hatching.
+# Legible without colour: each contender has its own line style and marker, the bars of each target their own hatching.
 STYLES = [("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ("-", "v"), ("--", "P"), ("-.", "X"), (":", "*")]
-FILLS = [("0.85", ""), ("0.55", "///")]  # of the bars of the first and the second target
+FILLS = [("0.85", ""), ("0.55", "///")]  # for the bars of the first and second target
 AXIS_NAMES = {"train_loss": "mean training loss", "test_auc": "test AUC", "test_mse": "test mean squared error"}
 MOST_LINES = 8  # in one panel
-WIDE_RANGE = 4.0  # of clocks: beyond it their axis is logarithmic
+WIDE_RANGE = 4.0  # ratio of clocks beyond which their axis is logarithmic
 
 
 def comparison_figure(comparison: Comparison, targets: list[Target], stem: Path) -> list[Path]:
-    """The metric against the clock (a panel for every late policy), time of a round and speed-ups, as PNG and SVG."""
+    """The metric against the clock (one panel per late policy), round times and speed-ups, as PNG and SVG."""
     panels = _panels(comparison, targets[-1])
     few = len(comparison.contenders)
     heights = (3.2, 1.1 + 0.28 * few)
@@ -41,7 +41,7 @@ def comparison_figure(comparison: Comparison, targets: list[Target], stem: Path)
 
 
 def answers_figure(comparison: Comparison, stem: Path) -> list[Path]:
-    """Decode errors, and in which share of the rounds each worker's answer was used, as PNG and SVG."""
+    """Decode errors, and the fraction of rounds in which each worker's answer was used, as PNG and SVG."""
     contenders = comparison.contenders
     figure, (errors, used) = plt.subplots(
         1, 2, figsize=(13, 1.6 + 0.3 * len(contenders)), width_ratios=[1, 1.6], layout="constrained"
@@ -59,7 +59,7 @@ def answers_figure(comparison: Comparison, stem: Path) -> list[Path]:
         for each in contenders
     ]
     image = used.imshow(shares, aspect="auto", vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
-    figure.colorbar(image, ax=used, label="share of rounds")
+    figure.colorbar(image, ax=used, label="fraction of rounds")
     used.set(xlabel="worker", title="How often each worker's answer was used")
     used.title.set_fontsize(9)
     used.set_yticks([])
@@ -69,7 +69,7 @@ def answers_figure(comparison: Comparison, stem: Path) -> list[Path]:
 
 
 def _panels(comparison: Comparison, target: Target) -> list[tuple[str, list[Contender]]]:
-    """Late policy -> the baseline and the contenders with it; of too many, the soonest of every scheme and c."""
+    """Each late policy with the baseline and its contenders; if too many, only the fastest of each scheme and c."""
     lates = sorted({contender.runs[0].summary["late"] for contender in comparison.contenders})
     return [(late, _shown(comparison, target, late)) for late in lates]
 
@@ -78,15 +78,15 @@ def _shown(comparison: Comparison, target: Target, late: str) -> list[Contender]
     base, *others = comparison.contenders
     others = [each for each in others if each.runs[0].summary["late"] == late]
     if len(others) >= MOST_LINES:
-        soonest: dict[tuple, Contender] = {}
+        fastest: dict[tuple, Contender] = {}
         for each in sorted(others, key=lambda each: np.median(times_to(target, comparison, each)[0])):
-            soonest.setdefault((each.runs[0].summary["scheme"], each.runs[0].summary["load"]), each)
-        others = [each for each in others if each in soonest.values()][: MOST_LINES - 1]
+            fastest.setdefault((each.runs[0].summary["scheme"], each.runs[0].summary["load"]), each)
+        others = [each for each in others if each in fastest.values()][: MOST_LINES - 1]
     return [base, *others]
 
 
 def _against_clock(axes: Axes, comparison: Comparison, shown: list[Contender], targets: list[Target]) -> None:
-    """One line a contender, the run with the first seed; the others' lines are thin."""
+    """One line per contender: the run with the first seed, and thin lines for the other seeds."""
     ends = [run.summary["clock_s"] for run in comparison.runs]
     if max(ends) > WIDE_RANGE * min(ends):
         axes.set_xscale("log")
@@ -128,12 +128,12 @@ def _round_times(axes: Axes, comparison: Comparison) -> None:
     )
     axes.tick_params("y", labelsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="time of a round (ms)\nmedian, quartiles, 5-95 %, mean (diamond)", xlim=(0, None))
+    axes.set(xlabel="round time (ms)\nmedian, quartiles, 5-95 %, mean (diamond)", xlim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _speed_ups(axes: Axes, comparison: Comparison, targets: list[Target]) -> None:
-    """Bars with the median over seeds, whiskers from the least to the most."""
+    """Bars show the median over seeds, whiskers the range."""
     height = 0.8 / len(targets)
     for i, (target, (colour, hatch)) in enumerate(zip(targets, FILLS, strict=False)):
         for row, each in enumerate(comparison.contenders):
@@ -165,11 +165,11 @@ def _speed_ups(axes: Axes, comparison: Comparison, targets: list[Target]) -> Non
 
 
 def _save(figure: Figure, comparison: Comparison, stem: Path) -> list[Path]:
-    """PNG and SVG, which say what was run."""
-    figure.suptitle(comparison.told(), fontsize=8, wrap=True)
+    """Saves as PNG and SVG, titled with a description of the runs."""
+    figure.suptitle(comparison.description(), fontsize=8, wrap=True)
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
     for path in paths:
-        figure.savefig(path, dpi=120, metadata={"Title": comparison.told()})
-        figure.set_layout_engine(None)  # it is laid out now, which takes longer than drawing
+        figure.savefig(path, dpi=120, metadata={"Title": comparison.description()})
+        figure.set_layout_engine(None)  # the layout is done, and takes longer than drawing
     plt.close(figure)
     return paths

@@ -1,4 +1,4 @@
-"""Run directories read back, and which of them can be compared."""
+"""Reading run directories, and grouping comparable runs."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,9 +15,9 @@ from erasurehead_jax.rundir.files import HISTORY, SUMMARY, history_columns
 from erasurehead_jax.rundir.kinds import Kind, kind_of_run
 from erasurehead_jax.rundir.targets import time_to
 
-CIRCUMSTANCES = ("data", "objective", "delay", "workers")  # alike in a comparison
-CHOSEN = ("scheme", "optimizer", "l2", "init", "x64", "compute_s", "overhead_s")  # told in the label where they differ
-IN_LABEL = ("load", "wait_for", "blocks", "workers")  # of the scheme: always told
+CIRCUMSTANCES = ("data", "objective", "delay", "workers")  # equal for all runs of a comparison
+CHOSEN = ("scheme", "optimizer", "l2", "init", "x64", "compute_s", "overhead_s")  # part of a label if they differ
+IN_LABEL = ("load", "wait_for", "blocks", "workers")  # settings of the scheme that its label has anyway
 
 
 class Run:
@@ -28,7 +28,7 @@ class Run:
 
     @property
     def interrupted(self) -> bool:
-        """Has it had less than its rounds? Such a run is not compared with others."""
+        """Whether the run stopped before its last round. Such a run is not compared with others."""
         return bool(self.summary.get("interrupted"))
 
     @property
@@ -38,21 +38,21 @@ class Run:
 
     @property
     def kind(self) -> Kind:
-        """What the scheme is, whatever its yaml is called."""
+        """The kind of the scheme, independent of the name of its yaml file."""
         return kind_of_run(self.summary["code"], self.config["scheme"])
 
     @property
     def label(self) -> str:
-        """Scheme, c, r and late, where they say something."""
-        told = self.summary
-        parts = [str(told["scheme"])]
-        if told["code"] != "Uncoded":
-            parts.append(f"c={told['load']}")
-        if told["wait_for"] < told["workers"]:
-            parts.append(f"r={told['wait_for']}")
-        if told["late"] != "cancel":
-            parts.append(f"late={told['late']}")
-        if told.get("backend") == "simulate":
+        """The scheme, with c, r and the late policy where they matter."""
+        summary = self.summary
+        parts = [str(summary["scheme"])]
+        if summary["code"] != "Uncoded":
+            parts.append(f"c={summary['load']}")
+        if summary["wait_for"] < summary["workers"]:
+            parts.append(f"r={summary['wait_for']}")
+        if summary["late"] != "cancel":
+            parts.append(f"late={summary['late']}")
+        if summary.get("backend") == "simulate":
             parts.append("(simulated)")
         return " ".join(parts)
 
@@ -62,35 +62,35 @@ class Run:
         return self.history[self.metric].to_numpy(float)
 
     def time_to(self, target: float) -> float:
-        """Seconds on the clock until the metric first is at least as good as the target; inf if it never is."""
+        """Seconds on the clock until the metric first reaches the target; inf if it never does."""
         return float(time_to(self.metric, self.values, self.history["clock_s"].to_numpy(), target))
 
 
 class Contender(NamedTuple):
-    """The same run with several seeds."""
+    """Runs that differ only in their seeds."""
 
     label: str
     runs: list[Run]
 
 
 class Comparison(NamedTuple):
-    """Contenders that met the same data, delays and optimizer. The first is what the others are measured against."""
+    """Contenders under the same circumstances. The first is the baseline of the others."""
 
     name: str
     contenders: list[Contender]
 
     @property
     def runs(self) -> list[Run]:
-        """All of them."""
+        """The runs of all contenders."""
         return [run for contender in self.contenders for run in contender.runs]
 
     @property
     def first(self) -> Run:
-        """A run of the first contender."""
+        """The first run of the first contender."""
         return self.contenders[0].runs[0]
 
-    def told(self) -> str:
-        """What was run, in a line."""
+    def description(self) -> str:
+        """One line that describes the runs."""
         config, summary = self.first.config, self.first.summary
         optimizers = sorted({_described(run.config["optimizer"]) for run in self.runs})
         seeds = sorted({run.summary["seed"] for run in self.runs})
@@ -101,18 +101,18 @@ class Comparison(NamedTuple):
         )
 
     def base(self, seed: int) -> Run:
-        """What the runs with this seed are measured against."""
+        """The baseline of the runs with this seed."""
         return next((run for run in self.contenders[0].runs if run.summary["seed"] == seed), self.first)
 
 
 def run_folders(folders: Iterable[Path]) -> list[Path]:
-    """Every directory in and below these that a run or a what-if has begun to fill, in the order of their names."""
+    """All run directories in and below these folders, finished or not, sorted by name."""
     begun = {path.parent.parent for folder in folders for path in folder.rglob(".hydra/config.yaml")}
     return sorted(begun | {path.parent for folder in folders for path in folder.rglob(SUMMARY)})
 
 
 def load_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """The finished runs among these directories, and a line for each of the others that says why it is left out."""
+    """The finished runs in these directories, and one line for each other directory that explains why it is skipped."""
     runs, skipped = [], []
     for folder in folders:
         try:
@@ -123,12 +123,12 @@ def load_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 
 def is_whatif(folder: Path) -> bool:
-    """Does the directory hold a finished what-if?"""
+    """Whether the directory holds a finished what-if."""
     return (folder / SUMMARY).exists() and ((folder / "timing.csv").exists() or (folder / "frontier.csv").exists())
 
 
 def compare(runs: list[Run]) -> list[Comparison]:
-    """Runs under the same circumstances together; uncoded, where there is one, first."""
+    """Groups runs by their circumstances; uncoded, if there is one, comes first in each comparison."""
     alike: dict[str, list[Run]] = {}
     for run in runs:
         key = json.dumps([run.metric, {name: run.config.get(name) for name in CIRCUMSTANCES}], sort_keys=True)
@@ -140,7 +140,7 @@ def compare(runs: list[Run]) -> list[Comparison]:
 def _load(folder: Path) -> Run:
     """Raises ConfigError for a run that is unfinished or damaged."""
     if not (folder / SUMMARY).exists():
-        raise ConfigError(f"unfinished, it has no {SUMMARY}")
+        raise ConfigError(f"unfinished (it has no {SUMMARY})")
     try:
         summary = json.loads((folder / SUMMARY).read_text())
         config = yaml.load((folder / ".hydra" / "config.yaml").read_text(), yaml.CSafeLoader)
@@ -148,7 +148,7 @@ def _load(folder: Path) -> Run:
         if not isinstance(config, dict) or [*history.columns[:-1]] != history_columns("")[:-1]:
             raise ValueError("its columns or settings are not those of a run")
         if len(history) != summary["rounds"]:
-            raise ValueError(f"{HISTORY} has {len(history)} rounds, {SUMMARY} says {summary['rounds']}")
+            raise ValueError(f"{HISTORY} has {len(history)} rounds, but {SUMMARY} {summary['rounds']}")
         run = Run(folder, config, summary, history)
         if not np.isfinite(run.values).any():
             raise ConfigError(_nothing_to_compare(run))
@@ -158,41 +158,41 @@ def _load(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, pd.errors.ParserError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"damaged, {' '.join(str(error).split())}") from error
+        raise ConfigError(f"damaged ({' '.join(str(error).split())})") from error
     return run
 
 
 def _nothing_to_compare(run: Run) -> str:
-    """Why no round has a value of the test metric."""
+    """Explains why no round has a finite value of the test metric."""
     losses = run.history["train_loss"].to_numpy(float)
     if not np.isfinite(losses).any():
         return "no round was evaluated"
     if run.metric == "test_auc":
-        return "its test AUC could not be computed: the test rows are probably all of one class"
+        return "its test AUC could not be computed, probably because all test rows are of one class"
     return f"{run.metric} was not finite in any round"
 
 
 def _contenders(runs: list[Run]) -> list[Contender]:
     alike: dict[str, list[Run]] = {}
-    for run, told in zip(runs, _differences(runs), strict=True):
-        alike.setdefault(" ".join([run.label, *told]), []).append(run)
+    for run, settings in zip(runs, _differences(runs), strict=True):
+        alike.setdefault(" ".join([run.label, *settings]), []).append(run)
     found = []
     for label, some in alike.items():
         if len({run.summary["seed"] for run in some}) == len(some):
             found.append(Contender(label, some))
-        else:  # told apart by their directories only
+        else:  # only their directories distinguish them
             found += [Contender(f"{label} ({run.folder.name})", [run]) for run in some]
     return sorted(found, key=lambda contender: _place(contender.runs[0]))
 
 
 def _place(run: Run) -> tuple[int, int, int, str]:
-    """In the order of the paper, then by load, r and late."""
+    """Sorts contenders in the order of the paper, then by load, r and late policy."""
     summary = run.summary
     return list(Kind).index(run.kind), summary["load"], summary["wait_for"], summary["late"]
 
 
 def _differences(runs: list[Run]) -> list[list[str]]:
-    """For every run, the settings in which runs of its scheme differ and that its label does not have yet."""
+    """For each run, the settings in which runs of its scheme differ and that are not in its label."""
     settings = [_flat({name: run.config.get(name) for name in CHOSEN}) for run in runs]
     seen: dict[tuple[str, str], set[str]] = {}
     for run, values in zip(runs, settings, strict=True):
@@ -218,7 +218,7 @@ def _flat(settings: Any, name: str = "") -> dict[str, Any]:
 
 
 def _names(groups: list[list[Run]]) -> Iterator[str]:
-    """data-delay, with a number where that is not enough."""
+    """Names of the form data-delay, numbered where they would repeat."""
     given: dict[str, int] = {}
     for some in groups:
         delay = some[0].config["delay"]["_target_"].rpartition(".")[2]
@@ -228,7 +228,7 @@ def _names(groups: list[list[Run]]) -> Iterator[str]:
 
 
 def _described(settings: dict[str, Any]) -> str:
-    """A config group in words: the last part of its target, and its numbers."""
+    """A config group as text: the class or function name and its settings."""
     shown = {name: Path(value).name if name == "path" else value for name, value in settings.items() if name[0] != "_"}
     inside = ", ".join(f"{name}={value}" for name, value in shown.items())
     return settings["_target_"].rpartition(".")[2] + (f" ({inside})" if inside else "")

@@ -10,15 +10,15 @@ from erasurehead_jax.report.runs import Comparison, Contender, Run
 
 
 class Target(NamedTuple):
-    """A value of the test metric to get to: the same for all, or what the first contender had with the same seed."""
+    """A target value of the test metric: the same for all runs, or what the baseline reaches with the same seed."""
 
     name: str  # in column names
     words: str
-    value: float | None = None  # None: the first contender's
-    share: float = 1.0  # of its rounds
+    value: float | None = None  # None: the baseline's value ...
+    share: float = 1.0  # ... after this fraction of its rounds
 
     def of(self, base: Run) -> float:
-        """The value for runs that are measured against this one."""
+        """The target value for runs whose baseline is `base`."""
         if self.value is not None:
             return self.value
         known = base.values[np.isfinite(base.values)]
@@ -26,22 +26,22 @@ class Target(NamedTuple):
 
 
 def default_targets(comparison: Comparison) -> list[Target]:
-    """What the first contender has half-way, which every sound scheme reaches, and at its end."""
+    """What the baseline reaches half-way, which every sound scheme reaches too, and at its end."""
     label = comparison.contenders[0].label
     return [Target("half", f"{label} half-way", share=0.5), Target("last", f"{label} at its end")]
 
 
 def times_to(target: Target, comparison: Comparison, contender: Contender) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds to the target of every run, and of the run that it is measured against; inf where it is not reached."""
+    """Seconds to the target for each run of the contender and for its baseline; inf if the target is not reached."""
     bases = [comparison.base(run.summary["seed"]) for run in contender.runs]
     own = [run.time_to(target.of(base)) for run, base in zip(contender.runs, bases, strict=True)]
     return np.array(own), np.array([base.time_to(target.of(base)) for base in bases])
 
 
 def speed_ups(target: Target, comparison: Comparison, contender: Contender) -> tuple[np.ndarray, float]:
-    """How many times as fast to the target as the first contender each seed's run is, 0 where it never gets there.
+    """The speed-up over the baseline for each seed (0 if the target is never reached), and their median.
 
-    And their median, nan where half of the seeds never do.
+    The median is nan if half of the seeds never reach the target.
     """
     own_s, base_s = times_to(target, comparison, contender)
     with np.errstate(invalid="ignore"):
@@ -50,7 +50,7 @@ def speed_ups(target: Target, comparison: Comparison, contender: Contender) -> t
 
 
 def table_rows(comparison: Comparison, targets: list[Target]) -> list[dict[str, Any]]:
-    """One row a contender, medians over its seeds; seconds, but for round_ms. Speed-ups are those of equal seeds."""
+    """One row per contender with medians over its seeds, in seconds except round_ms. Speed-ups compare equal seeds."""
     return [_row(comparison, contender, targets) for contender in comparison.contenders]
 
 
@@ -70,13 +70,13 @@ def _row(comparison: Comparison, contender: Contender, targets: list[Target]) ->
         row[f"{target.name}_s"] = float(np.median(own_s))
         row[f"{target.name}_x"] = speed_ups(target, comparison, contender)[1]
     row["decode_error"] = float(np.mean([run.history["decode_error"].mean() for run in runs]))
-    final = [run.summary["final"][comparison.first.metric] for run in runs]  # null where it was not finite
+    final = [run.summary["final"][comparison.first.metric] for run in runs]  # null if it was not finite
     row[comparison.first.metric] = float(np.median(np.array(final, float)))
     return row
 
 
 def terminal_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """The rows for a terminal."""
+    """The rows as a table for the terminal."""
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
         table.add_column(heading(name), justify="left" if name == "scheme" else "right", no_wrap=name == "scheme")
@@ -86,7 +86,7 @@ def terminal_table(rows: list[dict[str, Any]], title: str) -> Table:
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+    """The rows as a Markdown table."""
     lines = ["| " + " | ".join(map(heading, rows[0])) + " |"]
     lines.append("|" + "|".join("---" if isinstance(value, str) else "--:" for value in rows[0].values()) + "|")
     lines += ["| " + " | ".join(cell(name, value) for name, value in row.items()) + " |" for row in rows]
@@ -97,7 +97,7 @@ _HEADINGS = {"clock_s": "clock s", "ideal_s": "ideal s", "round_ms": "ms/round",
 
 
 def heading(name: str) -> str:
-    """A column's name for people."""
+    """The heading of a column."""
     if name.endswith("_x"):
         return "speed-up"
     if name.endswith("_s") and name not in _HEADINGS:
@@ -106,7 +106,7 @@ def heading(name: str) -> str:
 
 
 def cell(name: str, value: Any) -> str:
-    """A value for people."""
+    """A value as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return "not reached" if name.endswith("_s") else "-"
     if name.endswith("_x"):

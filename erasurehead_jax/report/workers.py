@@ -1,4 +1,4 @@
-"""The stragglers of one run as a figure: who answered when, how often it was used, which blocks went unlearnt."""
+"""A figure of the stragglers of one run: when workers answered, how often they were used, and missing blocks."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from erasurehead_jax.report.runs import Run
 from erasurehead_jax.rundir.files import ARRIVALS
 from erasurehead_jax.rundir.telemetry import worker_times
 
-MOST_ROUNDS = 400  # columns of the picture; more rounds than that are thinned out
+MOST_ROUNDS = 400  # columns of the image; a longer run is thinned out
 
 
 def workers_figure(run: Run, path: Path) -> None:
-    """Draws the arrivals and the telemetry of a run into `path` (PNG, SVG or PDF by its ending)."""
+    """Draws the arrivals and the telemetry of a run to `path` (PNG, SVG or PDF, by its suffix)."""
     with np.load(run.folder / ARRIVALS, allow_pickle=False) as file:
         times_s = worker_times(file["arrival_s"], file["owner"])
-    told, rounds = run.summary["telemetry"], len(times_s)
+    telemetry, rounds = run.summary["telemetry"], len(times_s)
     shown = np.arange(0, rounds, -(-rounds // MOST_ROUNDS))
     workers = np.arange(times_s.shape[1])
     figure, (when, used, blocks) = plt.subplots(
@@ -44,19 +44,21 @@ def workers_figure(run: Run, path: Path) -> None:
         when.legend(loc="upper right", fontsize=8)
     when.set(xlabel="round", ylabel="worker", title="When each worker answered")
 
-    per_worker = told["workers"]
+    per_worker = telemetry["workers"]
     used.barh(workers, np.array(per_worker["used"]) / rounds, label="used")
     if any(per_worker.get("late", [])):
         late = np.array(per_worker["late"]) / rounds
         used.barh(workers, late, left=np.array(per_worker["used"]) / rounds, hatch="///", alpha=0.5, label="too late")
         used.legend(fontsize=8)
-    recurrence = told["straggler_recurrence"]
-    used.set(ylim=(len(workers) - 0.5, -0.5), xlabel="share of rounds", title="How often it was used")
+    recurrence = telemetry["straggler_recurrence"]
+    used.set(ylim=(len(workers) - 0.5, -0.5), xlabel="fraction of rounds", title="How often it was used")
 
-    blocks.barh(np.arange(len(told["blocks"]["longest_gap"])), told["blocks"]["longest_gap"])
+    blocks.barh(np.arange(len(telemetry["blocks"]["longest_gap"])), telemetry["blocks"]["longest_gap"])
     blocks.invert_yaxis()
-    blocks.set(xlabel="rounds", ylabel="block", title="Longest gap without it")
-    steady = "" if recurrence is None else f"; stragglers recur {recurrence:.2f} (0: they rotate, 1: always the same)"
+    blocks.set(xlabel="rounds", ylabel="block", title="Longest gap without the block")
+    steady = (
+        "" if recurrence is None else f"; straggler recurrence {recurrence:.2f} (0: they rotate, 1: always the same)"
+    )
     figure.suptitle(f"{run.label} on {run.summary['data']}, late={run.summary['late']}{steady}", fontsize=10)
     figure.savefig(path, dpi=150)
     plt.close(figure)

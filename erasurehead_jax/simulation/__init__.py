@@ -1,1 +1,1 @@
-"""Backend 1: rounds are counted, not spent. No MPI import."""
+"""The simulated backend: the time of a round is computed, not spent. Never imports MPI."""

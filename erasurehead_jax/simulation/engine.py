@@ -1,10 +1,10 @@
-"""Backend 1: what would happen. A training run is a jitted scan over rounds; runs side by side share every pass.
+"""The simulator: a training run is a jitted scan over rounds, and concurrent runs share each pass over the data.
 
-The simulator never forms the messages: it decodes the shares w = G a and takes one weighted pass over the rows, so its
-cost does not depend on the load. Time is counted, not spent. No MPI import.
+The simulator never forms the messages: it decodes the block weights w = G a and takes one weighted pass over the rows,
+so that its cost does not depend on the load. Time is computed, not spent. Never imports MPI.
 
-Clocks and decoding do not depend on the model, so rounds are played first and trained on afterwards. They are always
-played in float64, because an exact code must decode exactly; training has the precision of the run.
+Clocks and decoding do not depend on the model, so rounds are simulated first and trained on afterwards. Rounds are
+always simulated in float64, because an exact code must decode exactly; training has the precision of the run.
 """
 
 import os
@@ -32,13 +32,15 @@ from erasurehead_jax.update import State, apply_gradient, iterate, start
 
 
 class Point(eqx.Module):
-    """What is simulated: everything but the data and the seed. Sizes are static, numbers may be traced."""
+    """A simulated configuration: everything except the data and the seed. Sizes are static, numbers may be traced."""
 
     scheme: Scheme
     delay: AbstractDelay
     late: str = eqx.field(static=True)
-    compute_s: Number = 0.0  # of work for one node on all the data; a worker takes the share it holds
-    overhead_s: Number = 0.0  # of the master, added to every round
+    compute_s: Number = (
+        0.0  # computation time of one node on the whole data set; a worker's is proportional to its load
+    )
+    overhead_s: Number = 0.0  # time of the master, added to every round
     optimizer: Callable[[], GradientTransformation] | None = None
     l2: Number = 0.0
 
@@ -48,10 +50,10 @@ class Point(eqx.Module):
         require_number("overhead_s", self.overhead_s)
 
     def service_s(self, key: Key, t: Number) -> Float[Array, " M"]:
-        """Seconds from taking up the model of round t to each message of its worker.
+        """Seconds from when a worker starts on the model of round t until it sends each of its messages.
 
-        A worker sleeps once, before its first message. Its messages follow one another in the order of their numbers,
-        each after the work on its own blocks; a block in two messages is computed twice, as on real ranks.
+        A worker sleeps once, before its first message. It then computes its messages in the order of their indices; a
+        block in two messages is computed twice, as on real ranks.
         """
         code = self.scheme.code
         delay_s = self.delay.sample(key, t, code.workers, code.load / code.blocks)
@@ -62,23 +64,24 @@ class Round(NamedTuple):
     """One simulated round."""
 
     got: Got
-    arrival_s: Float[AnyArray, " M"]  # since the round began, whether used or not
+    arrival_s: Float[AnyArray, " M"]  # from the start of the round, whether used or not
     round_s: Float[AnyArray, ""]  # until the stopping rule held
     wall_s: Float[AnyArray, ""]  # until the next round could begin
-    w: Float[AnyArray, " n"]  # shares of the blocks in the decoded gradient
+    w: Float[AnyArray, " n"]  # weight of each block in the decoded gradient
     decode_error: Float[AnyArray, ""]  # ||w - 1||^2
-    unsound: Bool[AnyArray, ""]  # weights that break the contract of a decoder
-    broken_promise: Bool[AnyArray, ""]  # called decodable, but not decoded exactly
+    unsound: Bool[AnyArray, ""]  # the decoder returned invalid weights
+    broken_promise: Bool[AnyArray, ""]  # the code called the set decodable, but it was not decoded exactly
 
 
 def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tuple[Float[Array, " k"], Round]:
-    """Round t of the run with this key: the backlogs after it (seconds of old work when it begins), and what happened.
+    """Simulates round t of the run with this key; returns the workers' backlogs after it, and the round.
 
-    A worker drops old work at once (`cancel`), finishes the model at hand and then takes the newest (`skip`), works
-    through all models in order (`queue`), or is waited for by the master (`wait`). Old work is that on all messages of
-    a model: a worker that finishes a model also sends those of its messages that come after the end of the round.
+    A backlog is the seconds of old work that a worker has left at the start of a round. A worker drops old work at once
+    (`cancel`), finishes its current model and then takes the newest (`skip`), processes all models in order (`queue`),
+    or the master waits for it (`wait`). A worker that finishes a model also sends those of its messages that come after
+    the end of the round.
 
-    Exactness needs float64: call this where x64 is enabled.
+    Exact decoding needs float64: call this where x64 is enabled.
     """
     scheme, code = point.scheme, point.scheme.code
     arrival_s = backlog_s[code.owner] + point.service_s(key, t)
@@ -89,7 +92,7 @@ def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tu
     if point.late == Late.QUEUE:
         backlog_s = unfinished_s
     elif point.late == Late.SKIP:
-        began = (backlog_s < wall_s) | (backlog_s == 0)  # else a newer model comes before this one is looked at
+        began = (backlog_s < wall_s) | (backlog_s == 0)  # otherwise a newer model arrives before it starts on this one
         backlog_s = jnp.where(began, unfinished_s, backlog_s - wall_s)
     else:
         backlog_s = jnp.zeros_like(backlog_s)
@@ -101,7 +104,7 @@ def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tu
 
 
 class Timing(NamedTuple):
-    """The rounds of a run, as far as clocks and codes go. Each (rounds,)."""
+    """The times and decode errors of the rounds of a run. Each (rounds,)."""
 
     round_s: Float[AnyArray, "*"]
     wall_s: Float[AnyArray, "*"]
@@ -111,7 +114,7 @@ class Timing(NamedTuple):
 
 
 def timing(point: Point, key: Key, rounds: int) -> Timing:
-    """`rounds` rounds from idle workers on, without any data. Jittable and vmappable; needs x64, as `play` does."""
+    """Simulates rounds without data, starting with idle workers. Jittable and vmappable; needs x64, as `play` does."""
 
     def step(backlog_s, t):
         backlog_s, played = play(point, backlog_s, key, t)
@@ -121,7 +124,7 @@ def timing(point: Point, key: Key, rounds: int) -> Timing:
 
 
 class Runs(NamedTuple):
-    """Training runs side by side, between two rounds."""
+    """The state of concurrent training runs between two rounds."""
 
     state: State  # the runs are the last axis of every leaf
     backlog_s: Float[Array, "runs k"]
@@ -134,19 +137,20 @@ class Runs(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Which runs these are. Runs are the first axis of every leaf."""
+    """What distinguishes concurrent runs. Runs are the first axis of every leaf."""
 
-    numbers: Any  # in which their points differ
+    numbers: Any  # the numbers in which their points differ
     init: Key  # of the starting point
     delay: Key  # of the delays
 
 
 class Simulation:
-    """Training runs of points that share their sizes and differ in numbers only.
+    """Concurrent training runs of points that have the same sizes and differ only in numbers.
 
-    Runs are the minor axis of parameters and gradients, so that one pass over the rows serves all of them. With several
-    devices the runs are shared out, and their number must be a multiple of the devices'. Compiles once for a number of
-    runs. Raises ConfigError if there are more blocks than rows, ValueError if the points do not fit together.
+    Runs are the minor axis of parameters and gradients, so that one pass over the rows serves all of them. Runs are
+    distributed over the devices, so that their number must be a multiple of the number of devices. Compiles once per
+    number of runs. Raises ConfigError if there are more blocks than rows, ValueError if the points differ in more than
+    numbers.
     """
 
     def __init__(
@@ -185,7 +189,7 @@ class Simulation:
         self._jitted_train = jax.jit(train_on, static_argnums=0, donate_argnums=2)
 
     def begin(self, which: Sequence[int], seeds: Sequence[int]) -> tuple[Batch, Runs]:
-        """Before the first round. Run i is of points[which[i]] and follows from seeds[i]."""
+        """The runs before the first round. Run i has the point points[which[i]] and the seed seeds[i]."""
         batch = self._batch(which, seeds)
         with jax.enable_x64(True):
             backlog_s = jnp.zeros((len(seeds), self._static.scheme.code.workers))
@@ -195,10 +199,11 @@ class Simulation:
     def advance(
         self, batch: Batch, runs: Runs, rounds: int, norms: bool = False
     ) -> tuple[Runs, Round, Float[Array, "rounds runs"] | None]:
-        """Plays rounds: the runs after them (the old ones are used up), every round, and the norms of the gradients.
+        """Simulates rounds; returns the runs after them, the rounds, and the norms of the gradients.
 
-        The rounds' arrays are NumPy's, (rounds, runs, ...). Norms cost a tenth of the time on wide data: None unless
-        asked for. Raises ConfigError if a decoder gave weights that break its contract.
+        `runs` is donated and cannot be used again. The arrays of the rounds are NumPy's, (rounds, runs, ...). Norms are
+        None unless `norms` is set, because they take a tenth of the time on wide data. Raises ConfigError if a decoder
+        returned invalid weights.
         """
         with jax.enable_x64(True):
             backlog_s, played = self._jitted_play(rounds, batch, runs.backlog_s, np.int32(runs.t))
@@ -242,12 +247,12 @@ class Simulation:
 
 
 def sharing(devices: Sequence[Any] = ()) -> list[Any]:
-    """The devices among which runs are shared out: these, or the first of all; of CPU devices all but the last where
-    each thread of XLA's pool has one.
+    """The devices over which runs are distributed: `devices`, by default JAX's first one.
 
-    A batched LAPACK call (a singular value decomposition in a decoder, say) hands its batch to XLA's pool of threads
-    and blocks the thread it runs on until the batch is done. If every thread of the pool runs such a program nobody is
-    left to do the work, and all wait for ever. The pool has NPROC threads, or as many as there are cores or devices.
+    CPU devices are limited to one fewer than the threads of XLA's pool. A batched LAPACK call (such as the singular
+    value decomposition in a decoder) hands its batch to the pool and blocks its own thread until the batch is done. If
+    every thread of the pool ran such a program, none would be left to do the work: a deadlock. The pool has NPROC
+    threads, or as many as there are cores or devices.
     """
     chosen = list(devices) or jax.devices()[:1]
     if chosen[0].platform != "cpu":
@@ -258,8 +263,10 @@ def sharing(devices: Sequence[Any] = ()) -> list[Any]:
 
 
 def stack(points: Sequence[Point]) -> tuple[Any, Any]:
-    """What the points have in common, and the numbers in which they differ, (points,) each; `eqx.combine` puts them
-    together again. Raises ValueError if they differ in anything else."""
+    """Splits points into what they have in common and the numbers in which they differ, each (points,).
+
+    `eqx.combine` is the inverse. Raises ValueError if the points differ in anything but numbers.
+    """
     flat, shapes = zip(*(jax.tree.flatten(point) for point in points), strict=True)
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError("points that are simulated together must have the same sizes and parts")
@@ -269,7 +276,7 @@ def stack(points: Sequence[Point]) -> tuple[Any, Any]:
         if not same and not all(type(value) in (int, float) for value in values):
             raise ValueError(f"points that are simulated together may differ in numbers only, not in {values}")
         common.append(values[0] if same else None)
-        numbers.append(None if same else np.asarray(values))  # their precision is that of the program
+        numbers.append(None if same else np.asarray(values))  # the precision is that of the program
     return shapes[0].unflatten(common), shapes[0].unflatten(numbers)
 
 

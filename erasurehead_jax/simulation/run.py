@@ -1,4 +1,4 @@
-"""A training run on the simulator: the run directory of a real one, with the time counted instead of spent."""
+"""A simulated training run: the same run directory as a real one, with the time computed instead of spent."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +16,11 @@ from erasurehead_jax.settings.policies import Late
 from erasurehead_jax.simulation.engine import Point, Simulation
 from erasurehead_jax.tracking import AbstractTracking, Finished, report
 
-SIMULATED = "simulated"  # in the place of a host
+SIMULATED = "simulated"  # in place of a host name
 
 
 def make_point(job: Job, config: dict[str, Any]) -> Point:
-    """What is simulated of this job. Raises ConfigError for a late policy that does not exist."""
+    """The point that simulates this job. Raises ConfigError for an unknown late policy."""
     settings, optimizer = job.settings, make_optimizer(config)
     return Point(
         job.scheme, job.delay, settings.late, settings.compute_s, settings.overhead_s, optimizer, job.problem.l2
@@ -44,7 +44,7 @@ def run_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> Ending:
 
 
 class SimulatedBackend(AbstractBackend):
-    """Rounds of the simulator, one by one. No bytes are received."""
+    """The simulator as a backend, one round at a time. No bytes are received."""
 
     name = "simulate"
 
@@ -54,7 +54,7 @@ class SimulatedBackend(AbstractBackend):
         self._simulation = Simulation(job.problem.dataset, job.problem.objective, [point])
 
     def train(self, recorder: Recorder) -> Ending:
-        """Until all rounds are done, Ctrl-C, or divergence."""
+        """Trains until all rounds are done, until Ctrl-C, or until the run diverges."""
         settings, clock_s = self._job.settings, 0.0
         batch, runs = self._simulation.begin([0], [settings.seed])
         try:
@@ -62,7 +62,7 @@ class SimulatedBackend(AbstractBackend):
                 runs, *rounds = self._simulation.advance(batch, runs, 1, norms=True)
                 played, norm = jax.tree.map(lambda values: np.asarray(values)[0, 0], rounds)
                 if not np.isfinite(norm):
-                    raise Diverged(f"the gradient of round {t} is not finite: take smaller steps")
+                    raise Diverged(f"the gradient of round {t} is not finite; use a smaller optimizer.step_size")
                 clock_s += float(played.wall_s)
                 recorder.write(self._record(t, clock_s, played, norm, np.asarray(runs.x[:, 0])))
                 self._watch()
@@ -91,7 +91,7 @@ class SimulatedBackend(AbstractBackend):
         )
 
     def facts(self, recorder: Recorder) -> dict[str, Any]:
-        """What became of the answers; None where the simulator does not count them."""
+        """Counts of late, cancelled and faulty answers; None where the simulator does not count them."""
         late, unused = (
             Late(self._job.settings.late),
             recorder.history.count * self._job.scheme.code.messages - recorder.used,

@@ -1,8 +1,8 @@
 """Closed forms to check measurements and simulations against, in plain NumPy floats.
 
-The symbols are those of docs/architecture.md and the paper:
-n blocks, k workers, c load, copies (the paper's l) = kc/n workers that hold each block, r workers heard, groups = n/c.
-Where the paper slips, the right form has the plain name and the paper's ends in `_as_printed`.
+The symbols are those of docs/architecture.md and the paper: n blocks, k workers, load c, copies (the paper's l) = kc/n
+workers that hold each block, r workers that have answered, groups = n/c. Where the paper has an error, the corrected
+form has the plain name, and the paper's name ends in `_as_printed`.
 """
 
 from erasurehead_jax.theory.convergence import (

@@ -1,9 +1,9 @@
-"""How far gradient descent is from the minimum after T rounds: Lemma 1 and Theorems 1 to 3 of the ErasureHead paper.
+"""Convergence of gradient descent in T rounds: Lemma 1 and Theorems 1 to 3 of the ErasureHead paper.
 
 f is mu-PL and beta-smooth; gap = f(x_0) - f*; sigma bounds |gradient of f_i| for the paper's f_i, where
-f = (1/n) sum f_i: n/N times block i's sum of row losses. r uniformly random workers answer, anew every round; the
-update uses g / (1-p), so that the step size (1-p)/beta is Algorithm 1's plain sum with 1/beta. c/n = copies/k. T may be
-an array.
+f = (1/n) sum f_i: n/N times block i's sum of row losses. r uniformly random workers answer, independently in every
+round; the update uses g / (1-p), so that the step size (1-p)/beta is Algorithm 1's plain sum with 1/beta. c/n =
+copies/k. T may be an array.
 """
 
 from typing import Literal
@@ -46,36 +46,36 @@ def simple_gap_bound(
 def uncoded_time_bound(n: int, c: int, gap: Scalar, target: Real, mu: Scalar, beta: Scalar) -> Value:
     """Theorem 3: expected time of uncoded gradient descent to a gap of `target`, at step size 1/beta.
 
-    Section 4's model with n = k and straggling 1/lambda = c. All four bounds are in units of the fixed time that the
-    whole data takes one node, and count rounds as real numbers, as the paper does: add one round to be safe.
+    Section 4's model with n = k and straggling 1/lambda = c. The unit of all four bounds is the fixed time of one node
+    for the whole data set. Rounds are counted as real numbers, as in the paper; add one round to be safe.
     """
     return _rounds(gap, target, _kappa(mu, beta)) * (c * np.log(n) + c + 1) / n
 
 
 def egc_time_bound(n: int, c: int, gap: Scalar, target: Real, mu: Scalar, beta: Scalar) -> Value:
-    """Theorem 3 for exact gradient coding as it should be: c log(n/c) + 2c over n a round."""
+    """Theorem 3 for exact gradient coding, corrected: (c log(n/c) + 2c) / n per round."""
     return _rounds(gap, target, _kappa(mu, beta)) * (c * np.log(n / c) + 2 * c) / n
 
 
 def egc_time_bound_as_printed(n: int, c: int, gap: Scalar, target: Real, mu: Scalar, beta: Scalar) -> Value:
-    """Theorem 3 for exact gradient coding as printed: c log(n/c) + c + 1 over n a round, too little for c >= 2."""
+    """Theorem 3 for exact gradient coding as printed: (c log(n/c) + c + 1) / n per round, too small for c >= 2."""
     return _rounds(gap, target, _kappa(mu, beta)) * (c * np.log(n / c) + c + 1) / n
 
 
 def agc_time_bound(
     n: int, c: int, r: int, gap: Scalar, target: Scalar, mu: Scalar, beta: Scalar, sigma: Scalar
 ) -> Value:
-    """Theorem 3 for approximate gradient coding at step size (1-p)/beta, r < n workers heard.
+    """Theorem 3 for approximate gradient coding at step size (1-p)/beta, with answers of r < n workers.
 
-    Raises ValueError if target < epsilon_0 = 3c exp(-cr/n) sigma^2 / (mu n), or unless c >= n ln(2)/r (Theorem 2's
-    condition, which the paper leaves unsaid here).
+    Raises ValueError if target < epsilon_0 = 3c exp(-cr/n) sigma^2 / (mu n), or unless c >= n ln(2)/r (the condition of
+    Theorem 2, which the paper does not state here).
     """
     missed = _missed_at_most_half(n, c, r)
     floor = 3 * c / n * missed * sigma**2 / mu
     if target < floor:
         raise ValueError(f"target={target}: must be at least epsilon_0={floor:g}, the noise floor of Theorem 3")
     if r >= n:
-        raise ValueError(f"r={r}: must be below n={n}, the bound diverges")
+        raise ValueError(f"r={r}: must be below n={n}, where the bound diverges")
     round_time = (c**2 * np.log(n / (n - r)) + c**2 + c) / n
     return _rounds(3 * gap, target, (1 - missed) * _kappa(mu, beta)) * round_time
 

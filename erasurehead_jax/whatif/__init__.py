@@ -1,1 +1,1 @@
-"""What if: a grid of schemes, loads and waits, simulated many times over."""
+"""What-if studies: Monte Carlo simulation of grids of schemes and their parameters."""

@@ -1,4 +1,4 @@
-"""What if: `python -m erasurehead_jax.whatif grid.scheme=[...] grid.load=[...] mode=training ...`"""
+"""The what-if command: `python -m erasurehead_jax.whatif grid.scheme=[...] grid.load=[...] mode=training ...`"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -34,11 +34,11 @@ from erasurehead_jax.whatif.tables import terminal_table
 
 
 class Study(NamedTuple):
-    """What to simulate."""
+    """The settings of a what-if, and the objects built from them."""
 
     mode: str
     points: list[GridPoint]
-    left_out: list[str]  # a line for each impossible combination of the grid
+    left_out: list[str]  # one line per kind of impossible grid point
     seeds: list[int]
     rounds: int
     every: int
@@ -50,11 +50,11 @@ class Study(NamedTuple):
 
 @hydra_command("whatif")
 def whatif(cfg: DictConfig) -> None:
-    """Simulate the grid, write tables and figures into the run directory, and print the result."""
+    """Simulates the grid, writes tables and figures into the run directory, and prints the result."""
     keep_compiled()
     if hasattr(os, "sched_getaffinity"):
-        os.environ.setdefault("NPROC", str(len(os.sched_getaffinity(0)) + 1))  # threads of XLA: see `sharing`
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # runs are shared out among devices
+        os.environ.setdefault("NPROC", str(len(os.sched_getaffinity(0)) + 1))  # threads of XLA's pool: see `sharing`
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # runs are distributed over devices
     run_dir, study = checked(cfg, check)
     console = Console(width=None if Console().is_terminal else 140)
     for line in study.left_out:
@@ -67,15 +67,14 @@ def whatif(cfg: DictConfig) -> None:
 
 
 def check(cfg: DictConfig) -> Study:
-    """Builds the whole grid, so that nothing starts on a bad setting. Raises ConfigError."""
+    """Builds the whole grid, so that nothing starts with an invalid setting. Raises ConfigError."""
     if cfg.mode not in ("timing", "training"):
         raise ConfigError(f"mode={cfg.mode}: must be timing or training")
-    asked = axes(cfg.grid)
-    if "scheme" not in asked:
-        raise ConfigError("grid.scheme=null: name at least one scheme")
+    if "scheme" not in axes(cfg.grid):
+        raise ConfigError("grid.scheme=null: must name at least one scheme")
     task = list(HydraConfig.get().overrides.task)
     if any(override.startswith("scheme=") for override in task):
-        raise ConfigError("scheme: name the schemes of a what-if as grid.scheme=[...]")
+        raise ConfigError("scheme: the schemes of a what-if must be set as grid.scheme=[...]")
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     check_numbers(config)
     require_whole("seeds", cfg.seeds, 1)
@@ -88,7 +87,7 @@ def check(cfg: DictConfig) -> Study:
     if objective is not None and dataset is not None:
         require_whole("evaluate_every", cfg.evaluate_every, 1)
         if problem := why_no_metric(objective, dataset):
-            raise ConfigError(f"{problem}; without it there is no time to a target")
+            raise ConfigError(f"{problem}, and without it no time to a target can be measured")
     grid = grid_points(cfg, partial(_compose, task), len(dataset.train) if dataset else None)
     return Study(
         mode=cfg.mode,
@@ -105,7 +104,7 @@ def check(cfg: DictConfig) -> Study:
 
 
 def _compose(task: list[str], chosen: list[str]) -> DictConfig:
-    """The command's config with these files chosen; what is set inside a group holds for the files that have it."""
+    """The config of the command with these choices; an override inside a group applies to the files that have it."""
     groups = {choice.split("=")[0] for choice in chosen}
     inside = [override for override in task if override.split("=")[0].split(".")[0] in groups]
     others = [override for override in task if override not in inside]
@@ -115,7 +114,7 @@ def _compose(task: list[str], chosen: list[str]) -> DictConfig:
 
 def _fits(bare: DictConfig, override: str) -> bool:
     parent, _, name = override.split("=")[0].rpartition(".")
-    return bool(parent) and name in list(OmegaConf.select(bare, parent) or {})  # a bare `in` overlooks ???
+    return bool(parent) and name in list(OmegaConf.select(bare, parent) or {})  # a plain `in` misses keys set to ???
 
 
 def _targets(cfg: DictConfig) -> list[float] | None:
@@ -125,7 +124,7 @@ def _targets(cfg: DictConfig) -> list[float] | None:
     for target in targets:
         require_number("targets", target)
     if not targets:
-        raise ConfigError("targets=[]: give at least one value of the test metric, or null")
+        raise ConfigError("targets=[]: must have at least one value of the test metric, or be null")
     return [float(target) for target in targets]
 
 
@@ -135,9 +134,9 @@ def _time(study: Study, run_dir: Path, console: Console) -> None:
     _write_csv(run_dir / "timing.csv", timings.table)
     timing_figure(study.points, timings, run_dir / "timing.png")
     _save_summary(study, run_dir, {})
-    title = f"round times (s): {len(study.seeds)} seeds of {study.rounds} rounds"
+    title = f"round times (s): {len(study.seeds)} seeds, {study.rounds} rounds each"
     console.print(terminal_table(timings.table, title))
-    console.print("Shorter rounds need not mean faster training: compare times to a target with mode=training.")
+    console.print("Shorter rounds do not imply faster training: use mode=training to compare times to a target.")
 
 
 def _train(study: Study, run_dir: Path, console: Console) -> None:
@@ -171,7 +170,7 @@ def _train(study: Study, run_dir: Path, console: Console) -> None:
 
 
 def _long_table(study: Study, found: Trainings) -> pd.DataFrame:
-    """One row a point, seed and kept round."""
+    """One row per point, seed and evaluated round."""
     tables = []
     for i, point in enumerate(study.points):
         for j, seed in enumerate(study.seeds):
@@ -197,7 +196,7 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[float], None]]:
-    """A progress bar over so many runs, and the function that moves it on by some runs or a part of one."""
+    """Shows a progress bar over `total` runs; yields a function that advances it by a (fractional) number of runs."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("runs", total=total)
@@ -206,7 +205,7 @@ def progress_bar(total: int) -> Iterator[Callable[[float], None]]:
         def advance(runs: float) -> None:
             nonlocal done
             done += runs
-            progress.update(task, completed=round(done, 6))  # parts of runs add up to 255.9999, which reads as 255
+            progress.update(task, completed=round(done, 6))  # fractions add up to 255.9999, which would be shown as 255
 
         yield advance
 

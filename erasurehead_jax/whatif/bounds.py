@@ -1,4 +1,4 @@
-"""Theorems 1 and 2 drawn over simulated runs, on a problem whose mu, beta and sigma are known."""
+"""Theorems 1 and 2 compared with simulated runs, on a problem with known mu, beta and sigma."""
 
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -24,7 +24,7 @@ STEP_SIZES = get_args(theory.StepSize)
 
 
 class Convergence(NamedTuple):
-    """Runs with one of the two step sizes, and what the theorems say of them. Gaps are f(x_T) - f*, T = 0, 1, ..."""
+    """Runs with one of the two step sizes, and the theorems' bounds. Gaps are f(x_T) - f*, T = 0, 1, ..."""
 
     gap: Float[np.ndarray, "T seeds"]
     theorem_1: Float[np.ndarray, " T"]
@@ -35,11 +35,11 @@ class Convergence(NamedTuple):
 def simulate_convergence(step_size: theory.StepSize, seeds: int = 64, rounds: int = 30) -> Convergence:
     """Least squares on dense columns, without l2; the r = 15 fastest of 30 workers, the sum divided by 1 - p.
 
-    mu and beta are the extreme eigenvalues of the Hessian. sigma, which the theorems want as a bound on the gradient
-    norms of the paper's f_i = n/N times the block's row losses, is the greatest met on the way: the proofs ask for it
-    at the iterates only.
+    mu and beta are the extreme eigenvalues of the Hessian. sigma, which in the theorems bounds the gradient norms of
+    the paper's f_i (n/N times the block's row losses), is the largest norm at any iterate: the proofs need the bound at
+    the iterates only.
     """
-    # blocks of equal size, so that all f_i are means over as many rows, and different content, so that misses matter
+    # blocks have equal sizes, so that all f_i are means over equally many rows, and are sorted, so that they differ
     dataset = synthetic(rows=3000, fields=5, task="regression", dense=True, sort=True)
     assert isinstance(dataset.train.features, Dense)
     X, y = np.asarray(dataset.train.features.matrix), np.asarray(dataset.train.target)
@@ -67,7 +67,7 @@ def simulate_convergence(step_size: theory.StepSize, seeds: int = 64, rounds: in
 
 
 def bounds_figure(path: Path) -> None:
-    """A panel for either step size of the theorems."""
+    """One panel for each of the theorems' two step sizes."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
     for axis, step_size in zip(panels, STEP_SIZES, strict=True):
         found = simulate_convergence(step_size)
@@ -76,7 +76,7 @@ def bounds_figure(path: Path) -> None:
         axis.plot(T, found.theorem_1, "--", label="Theorem 1")
         axis.plot(T, found.gap.mean(1), "-", color="black", label=f"simulated, mean of {found.gap.shape[1]} seeds")
         axis.fill_between(
-            T, *np.quantile(found.gap, [0.025, 0.975], axis=1), color="black", alpha=0.15, label="95 % of them"
+            T, *np.quantile(found.gap, [0.025, 0.975], axis=1), color="black", alpha=0.15, label="95 % of the seeds"
         )
         axis.set(xlabel="round", yscale="log", title=f"step size {step_size}")
         axis.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Which closed form belongs to a simulated point, where there is one."""
+"""The closed forms that correspond to simulated points, where they exist."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from erasurehead_jax.stopping import AnyOf, Count, Decodable
 
 
 def round_cdf(point: Point) -> Callable[[np.ndarray], Any] | None:
-    """P(round <= t seconds), for i.i.d. exponential times and late=cancel; None where no closed form is known."""
+    """P(round <= t seconds) for i.i.d. exponential times and late=cancel; None if no closed form is known."""
     code, stop, delay = point.scheme.code, point.scheme.stop, point.delay
     load = code.load / code.blocks
     if point.late != "cancel" or not isinstance(delay, Exponential | ShiftedExponential) or not delay.mean_s:
@@ -36,7 +36,7 @@ def round_cdf(point: Point) -> Callable[[np.ndarray], Any] | None:
 
 
 def decode_error(point: Point, r: Any) -> Any:
-    """E ||w - 1||^2 if r i.i.d. workers are heard, r a number or an array; None where no closed form is known."""
+    """E ||w - 1||^2 with answers of r i.i.d. workers (a number or an array); None if no closed form is known."""
     code, decode = point.scheme.code, point.scheme.decode
     random = isinstance(point.delay, Exponential | ShiftedExponential) and point.late in ("cancel", "wait")
     if not random or not isinstance(decode, ByCode):
@@ -49,7 +49,7 @@ def decode_error(point: Point, r: Any) -> Any:
 
 
 def _erasurehead(point: Point) -> Any:
-    """r of Algorithm 1's rule: decodable, or r workers heard."""
+    """r of Algorithm 1's rule (decodable, or answers of r workers); None for other schemes."""
     stop = point.scheme.stop
     if not isinstance(stop, AnyOf) or not isinstance(point.scheme.code, FractionalRepetition):
         return None

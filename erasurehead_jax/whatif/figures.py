@@ -1,4 +1,4 @@
-"""The pictures of a what-if. All are legible without colour, and say what they leave out."""
+"""The figures of a what-if. All are legible without colour, and state what they omit."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ from erasurehead_jax.whatif.grid import GridPoint
 from erasurehead_jax.whatif.heat_map import heat_map, plain_logarithms
 from erasurehead_jax.whatif.montecarlo import Timings, Trainings
 
-MOST_LINES, MOST_ROWS = 8, 4  # in one panel, of panels in one figure
-MARKERS = 5  # on a line
-TITLE: dict[str, Any] = {"fontsize": 9, "loc": "left"}  # of a panel
+MOST_LINES, MOST_ROWS = 8, 4  # lines in one panel, rows of panels in one figure
+MARKERS = 5  # per line
+TITLE: dict[str, Any] = {"fontsize": 9, "loc": "left"}  # style of a panel's title
 
 
 def timing_figure(points: Sequence[GridPoint], timings: Timings, path: Path) -> None:
-    """Round times as distributions, and decode errors against r, simulated and by their closed forms."""
+    """Distributions of round times, and decode errors against r, simulated and in closed form."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
     round_times(left, points, timings)
     decode_errors(right, points, timings.table["mean_decode_error"].to_numpy())
@@ -33,9 +33,9 @@ def timing_figure(points: Sequence[GridPoint], timings: Timings, path: Path) -> 
 
 
 def round_times(axis: Axes, points: Sequence[GridPoint], timings: Timings) -> None:
-    quickest = np.argsort(timings.table["mean_round_s"].to_numpy(), kind="stable")[:MOST_LINES]
+    fastest = np.argsort(timings.table["mean_round_s"].to_numpy(), kind="stable")[:MOST_LINES]
     compared = False
-    for place, ((style, marker), i) in enumerate(zip(STYLES, sorted(quickest), strict=False)):
+    for place, ((style, marker), i) in enumerate(zip(STYLES, sorted(fastest), strict=False)):
         round_s = np.sort(timings.round_s[i])
         share = np.arange(1, len(round_s) + 1) / len(round_s)
         shown = {
@@ -49,16 +49,16 @@ def round_times(axis: Axes, points: Sequence[GridPoint], timings: Timings) -> No
             t = np.linspace(0, round_s[-1], 40)
             axis.plot(t, cdf(t), "+", color=line.get_color(), markersize=5, label="_")
             compared = True
-    axis.set(xlabel="time of a round (s)", ylabel="share of rounds that took no longer", xlim=(0, None), ylim=(0, 1.02))
+    axis.set(xlabel="round time (s)", ylabel="fraction of rounds that are no longer", xlim=(0, None), ylim=(0, 1.02))
     if compared:
         axis.plot([], [], "+", color="black", label="closed form")
-    if len(quickest) < len(points):
-        axis.set_title(f"the {len(quickest)} quickest of {len(points)} points; timing.csv has all", **TITLE)
+    if len(fastest) < len(points):
+        axis.set_title(f"the {len(fastest)} fastest of {len(points)} points; all are in timing.csv", **TITLE)
     _legend(axis)
 
 
 def training_figure(points: Sequence[GridPoint], found: Trainings, target: float, path: Path) -> None:
-    """A row for every set of circumstances: loss and metric against time, and the time to the target over (c, r)."""
+    """One row per set of circumstances: loss and metric against time, and the time to the target over (c, r)."""
     settings = _by_circumstances(points)
     rows = [settings[i] for i in np.unique(np.linspace(0, len(settings) - 1, MOST_ROWS).round().astype(int))]
     figure, panels = plt.subplots(
@@ -74,15 +74,15 @@ def training_figure(points: Sequence[GridPoint], found: Trainings, target: float
         middle.annotate("target", (1, target), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
         heat_map(right, points, time_s, inside)
         left.set_title(_setting_name(setting), **TITLE)
-        middle.set_title("the quickest point of each scheme; band: 95 % of the seeds", **TITLE)
-        right.set_title(f"seconds to {found.metric} {target:.4f}: median of seeds", **TITLE)
+        middle.set_title("the fastest point of each scheme; band: 95 % of the seeds", **TITLE)
+        right.set_title(f"seconds to {found.metric} {target:.4f}: median over seeds", **TITLE)
     if len(rows) < len(settings):
-        figure.suptitle(f"{len(rows)} of {len(settings)} settings; frontier.csv has all", fontsize=10)
+        figure.suptitle(f"{len(rows)} of {len(settings)} settings; all are in frontier.csv", fontsize=10)
     _save(figure, path)
 
 
 def frontier_figure(points: Sequence[GridPoint], found: Trainings, target: float, path: Path) -> None:
-    """The time to the target against r, and against every other number that varies, with 95 % intervals."""
+    """The time to the target against r and every other number that varies, with 95 % intervals."""
     time_s = times_to(target, found)
     panels = [panel for panel in _frontier_panels(points) if len(panel[2]) > 1]
     if not panels:
@@ -104,14 +104,14 @@ def frontier_figure(points: Sequence[GridPoint], found: Trainings, target: float
 
 
 _NAMES = {
-    "wait_for": "r, workers waited for at most",
-    "compute_s": "compute on all the data (s); a worker takes c/n of it",
+    "wait_for": "r, maximum number of workers waited for",
+    "compute_s": "computation time on the whole data set (s); a worker's is c/n of it",
     "mean_s": "mean sleep (s)",
 }
 
 
 def _frontier_panels(points: Sequence[GridPoint]) -> list[tuple[str, str, list[int]]]:
-    """Title, axis and points of each panel: a panel shows what happens when one number changes and the rest stays."""
+    """Title, axis and points of each panel; in a panel one number varies and the others are fixed."""
     panels = []
     for setting, inside in _by_circumstances(points, numbers=False):
         numbers = {
@@ -126,12 +126,12 @@ def _frontier_panels(points: Sequence[GridPoint]) -> list[tuple[str, str, list[i
             others = [other for other in numbers if other != name]
             same = [i for i in inside if all(points[i].labels.get(other) == numbers[other][0] for other in others)]
             if len(values) > 1:
-                panels.append((", ".join(filter(None, [_setting_name(setting), "best r each"])), name, same))
+                panels.append((", ".join(filter(None, [_setting_name(setting), "best r for each"])), name, same))
     return panels
 
 
 def _lines(axis: Axes, points: Sequence[GridPoint], time_s: np.ndarray, inside: list[int], name: str) -> None:
-    """A line for every scheme and load; where several points share a place the quickest is drawn."""
+    """One line per scheme and load; of several points with the same value, the fastest is drawn."""
     lines: dict[str, dict[Any, int]] = {}
     for i in inside:
         labels = points[i].labels
@@ -141,7 +141,7 @@ def _lines(axis: Axes, points: Sequence[GridPoint], time_s: np.ndarray, inside: 
     for (style, marker), (label, places) in zip(STYLES * len(lines), lines.items(), strict=False):
         x = sorted(places)
         middle, low, high = np.array([estimate(time_s[places[at]]) for at in x]).T
-        with np.errstate(invalid="ignore"):  # inf - inf, where a target is not reached
+        with np.errstate(invalid="ignore"):  # inf - inf, if a target is not reached
             error = np.nan_to_num(np.abs([middle - low, high - middle]), nan=0, posinf=0)
         reached, seeds = [int(np.isfinite(time_s[i]).sum()) for i in places.values()], time_s.shape[1]
         if min(reached) < seeds:
@@ -152,7 +152,7 @@ def _lines(axis: Axes, points: Sequence[GridPoint], time_s: np.ndarray, inside: 
 
 
 def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Trainings, name: str) -> None:
-    """Median over seeds of a metric against the median clock, with the band that holds 95 % of the seeds."""
+    """A metric against the clock, medians over seeds, with a band that contains 95 % of the seeds."""
     values = found.metrics[name]
     for place, ((style, marker), i) in enumerate(zip(STYLES * len(shown), shown, strict=False)):
         clock_s = np.median(found.clock_s[i], axis=0)
@@ -172,21 +172,24 @@ def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Tr
 
 
 def decode_errors(axis: Axes, points: Sequence[GridPoint], errors: np.ndarray) -> None:
-    """Simulated (markers) and closed form (lines) against r; what always decodes exactly has no place on a log axis."""
+    """Decode errors against r, simulated (markers) and in closed form (lines).
+
+    Schemes that always decode exactly are listed in the legend, because zero cannot be drawn on a logarithmic axis.
+    """
     groups: dict[str, list[int]] = {}
     for i, point in enumerate(points):
-        labels = {"wait_for": point.point.scheme.code.workers}  # so that the name leaves out r
+        labels = {"wait_for": point.point.scheme.code.workers}  # so that the name omits r
         groups.setdefault(_full_name(point._replace(labels=point.labels | labels)), []).append(i)
     exact = [label for label, inside in groups.items() if not (errors[inside] > ROUNDING).any()]
     inexact = {label: inside for label, inside in groups.items() if label not in exact}
     compared = False
     for (style, marker), (label, inside) in zip(STYLES, inexact.items(), strict=False):
         shown = [i for i in inside if errors[i] > ROUNDING]
-        heard = [points[i].labels["wait_for"] for i in shown]
+        waited = [points[i].labels["wait_for"] for i in shown]
         if len(shown) < len(inside):
             rest = sorted({points[i].labels["wait_for"] for i in inside if i not in shown})
             label += f" (exact at r={', '.join(map(str, rest))})"
-        (dots,) = axis.plot(heard, errors[shown], marker, markersize=6, label=label)
+        (dots,) = axis.plot(waited, errors[shown], marker, markersize=6, label=label)
         r = np.arange(1, points[inside[0]].point.scheme.code.workers + 1)
         closed = closed_forms.decode_error(points[inside[0]].point, r)
         if closed is not None:
@@ -195,7 +198,7 @@ def decode_errors(axis: Axes, points: Sequence[GridPoint], errors: np.ndarray) -
     shown = min(len(inexact), MOST_LINES)
     lines = "; lines: closed form" if compared else ""
     axis.set(xlabel=_NAMES["wait_for"], ylabel="mean decode error ‖w - 1‖²")
-    few = f"; {shown} of {len(inexact)} schemes, timing.csv has all" if shown < len(inexact) else ""
+    few = f"; {shown} of {len(inexact)} schemes, all are in timing.csv" if shown < len(inexact) else ""
     axis.set_title(f"markers: simulated{lines}{few}", **TITLE)
     if inexact:
         _logarithmic(axis.yaxis, axis.set_yscale, errors)
@@ -232,20 +235,20 @@ def _full_name(point: GridPoint) -> str:
 
 
 def _logarithmic(axis: Axis, set_scale: Callable[[str], None], values: np.ndarray) -> None:
-    """With plain numbers; left linear if there is nothing to take the logarithm of."""
+    """Makes an axis logarithmic, with plain numbers, unless no value is positive and finite."""
     if (np.isfinite(values) & (values > 0)).any():
         set_scale("log")
         plain_logarithms(axis)
 
 
 def _staggered(place: int, points: int) -> tuple[int, int]:
-    """The first marker of a line and the steps between them, so that lines on top of each other can be told apart."""
+    """The first marker of a line and their spacing, so that overlapping lines can be distinguished."""
     every = max(1, points // MARKERS)
     return place * every // MOST_LINES, every
 
 
 def _legend(axis: Axes) -> None:
-    """Below the panel, where it hides no curve."""
+    """Draws the legend below the panel, where it hides no curve."""
     axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14), handlelength=3.5)
 
 

@@ -1,7 +1,7 @@
-"""How long every point takes to reach a target: medians over seeds with 95 % intervals.
+"""The time that each point takes to reach a target: medians over seeds with 95 % confidence intervals.
 
-A seed that never reaches the target counts as infinitely late. Intervals of medians are those of the sign test
-(`scipy.stats.quantile_test`), which assume nothing about the distribution.
+A seed that never reaches the target has infinite time. The intervals of medians are those of the sign test
+(`scipy.stats.quantile_test`), which makes no assumption about the distribution.
 """
 
 import math
@@ -20,25 +20,25 @@ from erasurehead_jax.whatif.grid import GridPoint, label_columns
 from erasurehead_jax.whatif.montecarlo import Trainings
 
 CONFIDENCE = 0.95
-FEWEST = 6  # seeds: with fewer, all of them on one side of the median is no rarer than one in twenty
+FEWEST = 6  # seeds needed for an interval: with fewer, all lie on one side of the median more often than 1 in 20
 
 
 class Estimate(NamedTuple):
-    """A median over seeds and its 95 % interval; nan where the seeds are too few to give one."""
+    """A median over seeds and its 95 % interval, which is nan if there are too few seeds."""
 
     median: float
     low: float
     high: float
 
     def interval(self) -> str:
-        """For people."""
+        """The interval as text."""
         if math.isnan(self.low):
             return "too few seeds for an interval"
         return f"{self.low:.3g} or more" if math.isinf(self.high) else f"{self.low:.3g} to {self.high:.3g}"
 
 
 def estimate(values: Float[np.ndarray, " seeds"]) -> Estimate:
-    """Of the median; infinite values are allowed."""
+    """Estimates the median; values may be infinite."""
     if not len(values):
         return Estimate(math.nan, math.nan, math.nan)
     ordered = np.sort(values)
@@ -49,9 +49,9 @@ def estimate(values: Float[np.ndarray, " seeds"]) -> Estimate:
 
 
 def default_target(points: Sequence[GridPoint], found: Trainings) -> float:
-    """Return what uncoded (or else the first point) has half-way through its rounds in the median seed, as reports do.
+    """The median over seeds of what uncoded (or else the first point) reaches half-way, as in reports.
 
-    Points of which most runs have diverged by then are passed over. Raises Diverged if that is true of all.
+    Points of which most runs have diverged by then are skipped. Raises Diverged if no point is left.
     """
     half_way = found.metrics[found.metric][:, :, (len(found.rounds) - 1) // 2]
     worst = -np.inf if MORE_IS_BETTER[found.metric] else np.inf
@@ -66,12 +66,12 @@ def default_target(points: Sequence[GridPoint], found: Trainings) -> float:
 
 
 def times_to(target: float, found: Trainings) -> Float[np.ndarray, "points seeds"]:
-    """Return the seconds on the clock until the first kept round that reaches the target; inf if none does."""
+    """Seconds on the clock until the first evaluated round that reaches the target; inf if none does."""
     return time_to(found.metric, found.metrics[found.metric], found.clock_s, target)
 
 
 def frontier(points: Sequence[GridPoint], found: Trainings, targets: Sequence[float]) -> pd.DataFrame:
-    """One row a point and target: time to it (seconds; inf if fewer than half the seeds reach it), and how many did."""
+    """One row per point and target: the time to it (s; inf if fewer than half the seeds reach it), and their share."""
     rows = []
     for target in targets:
         for point, time_s in zip(points, times_to(target, found), strict=True):

@@ -1,4 +1,4 @@
-"""From the grid of a what-if to the points that are simulated."""
+"""The grid of a what-if, and the points to simulate."""
 
 import itertools
 import json
@@ -22,30 +22,30 @@ from erasurehead_jax.types import Late
 
 GROUPS = ("scheme", "delay")  # axes whose values name config files
 SETTINGS = ("workers", "blocks", "load", "wait_for", "late", "l2", "compute_s", "overhead_s")  # axes by their own name
-CHOICES = ("scheme", "load", "wait_for", "late", "step_size")  # what a user decides in any grid
+CHOICES = ("scheme", "load", "wait_for", "late", "step_size")  # labels that are always the user's choice
 
 
 class GridPoint(NamedTuple):
-    """A point and what the grid calls it."""
+    """A point and its labels in the grid."""
 
     labels: dict[str, Any]  # scheme, load, wait_for, late, and every other axis
     point: Point
-    own: tuple[str, ...] = ()  # labels that set a parameter of the scheme or the optimizer, which are choices too
+    own: tuple[str, ...] = ()  # labels of parameters of the scheme or the optimizer, which are choices too
 
     @property
     def kind(self) -> Kind:
-        """What the scheme is, whatever its yaml is called."""
+        """The kind of the scheme, independent of the name of its yaml file."""
         stop = self.point.scheme.stop
         rules = stop.rules if isinstance(stop, AnyOf) else (stop,)
         return scheme_kind(type(self.point.scheme.code).__name__, [type(rule).__name__ for rule in rules])
 
     def circumstances(self) -> tuple[tuple[str, Any], ...]:
-        """The labels that are no choice: points are compared where these agree."""
+        """The labels that are not choices. Only points with equal circumstances are compared."""
         chosen = (*CHOICES, *self.own)
         return tuple((name, value) for name, value in self.labels.items() if name not in chosen)
 
     def name(self) -> str:
-        """What to call it among points of the same circumstances: c and r are left out where they are no choice."""
+        """The name among points of the same circumstances; c and r are omitted where they are not choices."""
         code = self.point.scheme.code
         parts = [str(self.labels["scheme"])]
         if not isinstance(code, Uncoded):
@@ -59,7 +59,7 @@ class GridPoint(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The points to simulate, and a line for each combination of the axes that is impossible."""
+    """The points to simulate, and one line per kind of impossible combination."""
 
     points: list[GridPoint]
     left_out: list[str]
@@ -70,33 +70,33 @@ class _Impossible(ConfigError):
 
 
 def axes(grid: DictConfig | None) -> dict[str, list[Any]]:
-    """The axes that are asked for, each with its values. Raises ConfigError for an axis without values."""
-    asked = {}
+    """The axes of the grid, each with its values. Raises ConfigError for an axis without values."""
+    found = {}
     if grid is None:
-        raise ConfigError("grid=null: name at least one scheme, as grid.scheme=[...]")
+        raise ConfigError("grid=null: must name at least one scheme, as grid.scheme=[...]")
     for name, values in grid.items():
         if values is None:
             continue
-        asked[str(name)] = list(values) if isinstance(values, ListConfig) else [values]
-        if not asked[str(name)]:
-            raise ConfigError(f"grid.{name}=[]: an empty grid; give at least one value, or null to leave the axis out")
-        if name in GROUPS and not all(isinstance(value, str) for value in asked[str(name)]):
-            raise ConfigError(f"grid.{name}={asked[str(name)]}: must be names of files in configs/{name}")
-    return asked
+        found[str(name)] = list(values) if isinstance(values, ListConfig) else [values]
+        if not found[str(name)]:
+            raise ConfigError(f"grid.{name}=[]: must have at least one value; use null to omit the axis")
+        if name in GROUPS and not all(isinstance(value, str) for value in found[str(name)]):
+            raise ConfigError(f"grid.{name}={found[str(name)]}: must be names of files in configs/{name}")
+    return found
 
 
 def grid_points(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], train_rows: int | None) -> Grid:
-    """Return every point of the grid once: an axis that a scheme does not look at makes no second point.
+    """Every point of the grid once: an axis that a scheme does not use adds no points.
 
-    `compose` gives the config with these config files chosen, unresolved. `train_rows` is N, None if nothing is to be
-    trained. A combination that is impossible, such as a load that does not divide the blocks, is left out. Raises
-    ConfigError, naming the point, for a setting that is invalid in any combination, and if no point is possible.
+    `compose` returns the unresolved config with these config files chosen. `train_rows` is N, or None if nothing is
+    trained. An impossible combination, such as a load that does not divide the blocks, is left out. Raises ConfigError,
+    naming the point, for a setting that is invalid in any combination, and if no point is possible.
     """
-    asked = axes(cfg.grid)
-    numbers = {name: values for name, values in asked.items() if name not in GROUPS}
-    groups = {name: asked[name] for name in GROUPS if name in asked}
+    grid = axes(cfg.grid)
+    numbers = {name: values for name, values in grid.items() if name not in GROUPS}
+    groups = {name: grid[name] for name in GROUPS if name in grid}
     points: dict[str, GridPoint | None] = {}
-    impossible: dict[tuple[str, str], list[str]] = {}  # scheme and reason -> where
+    impossible: dict[tuple[str, str], list[str]] = {}  # scheme and reason -> points
     known: set[str] = set()
     for chosen in _product(groups):
         base = compose([f"{group}={name}" for group, name in chosen.items()])
@@ -136,7 +136,7 @@ def _left_out(scheme: str, reason: str, where: list[str]) -> str:
 
 
 def stackable(points: Sequence[GridPoint]) -> list[list[int]]:
-    """The numbers of the points that can be simulated side by side, group by group: they differ in numbers only."""
+    """The indices of the points, grouped so that the points of a group differ only in numbers."""
     groups: dict[Any, list[int]] = {}
     for i, point in enumerate(points):
         leaves, shape = jax.tree.flatten(point.point)
@@ -145,7 +145,7 @@ def stackable(points: Sequence[GridPoint]) -> list[list[int]]:
 
 
 def label_columns(points: Sequence[GridPoint]) -> list[str]:
-    """The labels of all points; some axes belong to some delays only."""
+    """The labels of all points; a point need not have all of them, because some axes apply to some delays only."""
     return list(dict.fromkeys(name for point in points for name in point.labels))
 
 
@@ -155,7 +155,7 @@ def _product(values: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _key(base: DictConfig, name: str) -> str | None:
-    """Where in the config an axis is set."""
+    """The config key that an axis sets; None if there is none."""
     if name in SETTINGS:
         return name
     if name.startswith("_"):

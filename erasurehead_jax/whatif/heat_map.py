@@ -1,4 +1,4 @@
-"""The quickest scheme for every (c, r), as a map."""
+"""A heat map of the fastest scheme at each (c, r)."""
 
 from collections.abc import Sequence
 
@@ -15,23 +15,23 @@ from erasurehead_jax.whatif.grid import GridPoint
 def heat_map(
     axis: Axes, points: Sequence[GridPoint], time_s: Float[np.ndarray, "points seeds"], inside: Sequence[int]
 ) -> None:
-    """Draw the quickest median time at every (c, r) on a logarithmic scale, with the scheme it belongs to."""
+    """Draws the smallest median time at each (c, r) on a logarithmic scale, with the scheme that attains it."""
     loads = sorted({points[i].labels["load"] for i in inside})
-    heard = sorted({points[i].labels["wait_for"] for i in inside})
-    quickest: dict[tuple[int, int], int] = {}
+    waited = sorted({points[i].labels["wait_for"] for i in inside})
+    fastest: dict[tuple[int, int], int] = {}
     median_s = {i: float(np.median(time_s[i])) for i in inside}
     for i in inside:
-        cell = loads.index(points[i].labels["load"]), heard.index(points[i].labels["wait_for"])
-        quickest[cell] = min(quickest.get(cell, i), i, key=lambda each: median_s[each])
-    values = np.full((len(loads), len(heard)), np.nan)
-    for cell, i in quickest.items():
+        cell = loads.index(points[i].labels["load"]), waited.index(points[i].labels["wait_for"])
+        fastest[cell] = min(fastest.get(cell, i), i, key=lambda each: median_s[each])
+    values = np.full((len(loads), len(waited)), np.nan)
+    for cell, i in fastest.items():
         values[cell] = median_s[i] if np.isfinite(median_s[i]) else np.nan
     norm = _scale(values)
     image = axis.imshow(values, aspect="auto", origin="lower", cmap="Greys", norm=norm)
     bar = axis.figure.colorbar(image, ax=axis, label="seconds")
     if isinstance(norm, LogNorm):
         plain_logarithms(bar.ax.yaxis)
-    for (row, column), i in quickest.items():
+    for (row, column), i in fastest.items():
         reached = np.isfinite(median_s[i])
         digits = ".0f" if median_s[i] >= 100 else ".3g"
         words = f"{median_s[i]:{digits}}" if reached else "not reached"
@@ -39,13 +39,13 @@ def heat_map(
         scheme = str(points[i].labels["scheme"]).replace("_", "\n")
         colour = "white" if dark else "black"
         axis.text(column, row, f"{words}\n{scheme}", ha="center", va="center", fontsize=7, color=colour)
-    axis.set(xlabel="r, workers waited for at most", ylabel="c, blocks a worker holds")
-    axis.set_xticks(range(len(heard)), [str(each) for each in heard])
+    axis.set(xlabel="r, maximum number of workers waited for", ylabel="c, blocks per worker")
+    axis.set_xticks(range(len(waited)), [str(each) for each in waited])
     axis.set_yticks(range(len(loads)), [str(each) for each in loads])
 
 
-def _scale(values: Float[np.ndarray, "loads heard"]) -> Normalize:
-    """Logarithmic, with room so that a single value or equal ones have a colour; linear if a time is zero."""
+def _scale(values: Float[np.ndarray, "loads waited"]) -> Normalize:
+    """Logarithmic, padded so that a single value or equal ones have a colour; linear if a time is zero."""
     known = values[np.isfinite(values)]
     if not len(known) or known.min() <= 0:
         return Normalize(0, known.max() if len(known) and known.max() > 0 else 1)
@@ -53,7 +53,7 @@ def _scale(values: Float[np.ndarray, "loads heard"]) -> Normalize:
 
 
 def plain_logarithms(axis: Axis) -> None:
-    """Label a logarithmic axis with plain numbers at 1, 2 and 5."""
+    """Labels a logarithmic axis with plain numbers at 1, 2 and 5."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

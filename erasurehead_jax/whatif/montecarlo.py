@@ -1,7 +1,7 @@
-"""A grid played many times over: rounds without data (`time_grid`), or whole training runs (`train_grid`).
+"""Monte Carlo simulation of a grid: rounds without data (`time_grid`), or whole training runs (`train_grid`).
 
-Seeds are common to all points, so that points meet the same delays and differ in their choices only. Runs are worked
-through in chunks; no result depends on the size of a chunk, or on how many devices share it.
+All points use the same seeds, so that they meet the same delays and differ only in their choices. Runs are processed in
+chunks; no result depends on the size of a chunk or on the number of devices.
 """
 
 import math
@@ -29,45 +29,45 @@ from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.simulation.engine import Point, Simulation, sharing, stack, timing
 from erasurehead_jax.whatif.grid import GridPoint, label_columns, stackable
 
-SHARE = 0.4  # of the memory that is free: what a chunk of training runs may take
-TRAINED_AT_ONCE = {"cpu": 128}  # a core; more are not quicker. Elsewhere memory decides
-TIMED_AT_ONCE = {"cpu": 256}  # a core; the loops over more fall out of its cache
-ROUNDS_AT_ONCE = 2**22  # of timing, so that their times stay below 50 MB
-KEPT = 4096  # round times a point for the figure
-BATCHES = 32  # of the rounds of a single run, to judge its mean by
+SHARE = 0.4  # the fraction of the free memory that a chunk of training runs may use
+TRAINED_AT_ONCE = {"cpu": 128}  # runs per core; more are not faster. On other platforms memory is the limit
+TIMED_AT_ONCE = {"cpu": 256}  # runs per core; the loops over more do not fit into its cache
+ROUNDS_AT_ONCE = 2**22  # rounds of timing per chunk, so that their times take less than 50 MB
+KEPT = 4096  # round times kept per point for the figure
+BATCHES = 32  # batches of the rounds of a single run, for the standard error of its mean
 
-Progress = Callable[[float], object]  # told how many more runs are done, or what part of them
+Progress = Callable[[float], object]  # called with the number of further runs that are done, possibly fractional
 
 
 class Plan(NamedTuple):
-    """How the runs of a group of points are worked through."""
+    """How the runs of a group of points are split into chunks."""
 
-    runs: list[tuple[int, int]]  # (place of the point in its group, seed), point by point
-    chunk: int  # runs at a time, a multiple of the devices
+    runs: list[tuple[int, int]]  # (index of the point in its group, seed), point by point
+    chunk: int  # runs per chunk, a multiple of the number of devices
 
     def chunks(self) -> Iterator[tuple[list[int], list[int]]]:
-        """Places and seeds, `chunk` at a time; the last is filled up with its first run, as one size compiles once."""
+        """Indices and seeds of each chunk. The last one is padded with its first run, so that one size is compiled."""
         for first in range(0, len(self.runs), self.chunk):
             some = self.runs[first : first + self.chunk]
             which, seeds = zip(*some + [some[0]] * (self.chunk - len(some)), strict=True)
             yield list(which), list(seeds)
 
 
-def make_plan(points: int, seeds: Sequence[int], at_most: int, devices: int, say: Callable[[str], None]) -> Plan:
-    """All seeds of all points in equal chunks of at most `at_most` runs; says so if they are several."""
+def make_plan(points: int, seeds: Sequence[int], at_most: int, devices: int, report: Callable[[str], None]) -> Plan:
+    """All seeds of all points in equal chunks of at most `at_most` runs; reports it if there are several chunks."""
     runs = [(point, seed) for point in range(points) for seed in seeds]
     chunks = math.ceil(len(runs) / max(1, min(at_most, len(runs))))
     chunk = devices * math.ceil(len(runs) / chunks / devices)
     if len(runs) > chunk:
-        say(f"{len(runs)} runs ({points} points that differ in numbers, {len(seeds)} seeds): {chunk} at a time")
+        report(f"{len(runs)} runs ({points} points with the same sizes, {len(seeds)} seeds) in chunks of {chunk}")
     return Plan(runs, chunk)
 
 
 class Timings(NamedTuple):
-    """What `time_grid` finds."""
+    """The result of `time_grid`."""
 
-    table: pd.DataFrame  # one row a point
-    round_s: list[Float[np.ndarray, " kept"]]  # round times, a point each: at most KEPT or so
+    table: pd.DataFrame  # one row per point
+    round_s: list[Float[np.ndarray, " kept"]]  # round times of each point, about KEPT at most
 
 
 def time_grid(
@@ -79,7 +79,7 @@ def time_grid(
     progress: Progress = lambda done: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Timings:
-    """Round times and decode errors of every point over `rounds` rounds of every seed."""
+    """Round times and decode errors of each point over `rounds` rounds of each seed."""
     devices = sharing(devices)
     at_once = TIMED_AT_ONCE.get(devices[0].platform, 2**17) * len(devices)
     at_most = chunk or max(1, min(at_once, ROUNDS_AT_ONCE // rounds))
@@ -110,7 +110,7 @@ def time_grid(
 
 
 def timer(points: Sequence[Point], rounds: int, devices: Sequence[Any]) -> Callable[..., tuple[np.ndarray, ...]]:
-    """A function of (places, seeds) that gives round_s, wall_s and decode_error, each (runs, rounds). Compiles once."""
+    """A function from (indices, seeds) to round_s, wall_s and decode_error, each (runs, rounds). Compiles once."""
     common, numbers = stack(points)
     one = lambda differing, key: timing(eqx.combine(differing, common), key, rounds)
     spec = PartitionSpec("runs")
@@ -120,7 +120,7 @@ def timer(points: Sequence[Point], rounds: int, devices: Sequence[Any]) -> Calla
     def timed(which: list[int], seeds: list[int]) -> tuple[np.ndarray, ...]:
         differing = jax.tree.map(lambda values: values[np.array(which)], numbers)
         _, keys = jax.vmap(run_keys)(np.array(seeds, np.uint32))
-        with jax.enable_x64(True):  # an exact code is exact in every precision
+        with jax.enable_x64(True):  # exact decoding needs float64
             *found, unsound, broken_promise = map(np.asarray, play(differing, keys))
         points[0].scheme.report(bool(unsound.any()), bool(broken_promise.any()))
         return tuple(found)
@@ -129,13 +129,13 @@ def timer(points: Sequence[Point], rounds: int, devices: Sequence[Any]) -> Calla
 
 
 def standard_error(run_s: Float[np.ndarray, "seeds batches"]) -> float:
-    """Of the mean: from the spread between seeds, or with a single seed between batches of its rounds."""
+    """Standard error of the mean, from the spread between seeds, or between batches of rounds if there is one seed."""
     means = run_s.mean(1) if len(run_s) > 1 else run_s[0]
     return float(means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else math.nan
 
 
 def _reduce(round_s: np.ndarray, wall_s: np.ndarray, decode_error: np.ndarray, kept: int) -> tuple[np.ndarray, ...]:
-    """Of each run: batch means of round_s, means of wall_s, exactness and decode error, and some round times."""
+    """For each run: batch means of round_s; means of wall_s, exactness and decode error; and some round times."""
     batches = min(BATCHES, round_s.shape[1])
     even = np.array_split(round_s, batches, axis=1)
     mean = lambda values: values.mean(1, dtype=np.float64)
@@ -144,9 +144,9 @@ def _reduce(round_s: np.ndarray, wall_s: np.ndarray, decode_error: np.ndarray, k
 
 
 class Trainings(NamedTuple):
-    """What `train_grid` finds at the kept rounds."""
+    """The result of `train_grid` at the evaluated rounds."""
 
-    rounds: Int[np.ndarray, " kept"]  # counted from 0: the metrics are those after this round
+    rounds: Int[np.ndarray, " kept"]  # counted from 0; metrics are those after the round
     clock_s: Float[np.ndarray, "points seeds kept"]
     metrics: dict[str, Float[np.ndarray, "points seeds kept"]]  # train_loss, test_loss, test_auc or test_mse
 
@@ -168,7 +168,7 @@ def train_grid(
     progress: Progress = lambda done: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Trainings:
-    """Trains every point with every seed and evaluates every `every` rounds and after the last one."""
+    """Trains each point with each seed, and evaluates every `every` rounds and after the last one."""
     devices = sharing(devices)
     kept = [*range(every - 1, rounds - 1, every), rounds - 1]
     score = scorer(objective, dataset)
@@ -181,7 +181,7 @@ def train_grid(
         at = 0
         for which, some_seeds in plan.chunks():
             own = plan.runs[at : at + plan.chunk]
-            took_s, scores = _train(simulation, which, some_seeds, kept, score, partial(_tell, progress, len(own)))
+            took_s, scores = _train(simulation, which, some_seeds, kept, score, partial(_advance, progress, len(own)))
             for j, (place, seed) in enumerate(own):
                 where = group[place], seeds.index(seed)
                 clock_s[where] = took_s[:, j]
@@ -191,14 +191,14 @@ def train_grid(
     return Trainings(np.array(kept), clock_s, metrics)
 
 
-def _tell(progress: Progress, runs: int, share: float) -> None:
+def _advance(progress: Progress, runs: int, share: float) -> None:
     progress(runs * share)
 
 
 def _train(
     simulation: Simulation, which: list[int], seeds: list[int], kept: list[int], score: Callable, progress: Progress
 ):
-    """Clock and metrics of one chunk, (kept, runs). `progress` is told shares of the chunk."""
+    """Clock and metrics of one chunk, (kept, runs). `progress` is called with fractions of the chunk."""
     batch, runs = simulation.begin(which, seeds)
     clock_s, scores, now_s, before = [], [], np.zeros(len(seeds)), -1
     for round_ in kept:
@@ -212,7 +212,7 @@ def _train(
 
 
 def runs_that_fit(dataset: Dataset, objective: AbstractObjective, point: Point, devices: Sequence[Any]) -> int:
-    """Training runs at a time: as many as are quick, and as their parameters, gradients and row losses have room."""
+    """Training runs per chunk: as many as are fast and whose parameters, gradients and row losses fit into memory."""
     assert point.optimizer is not None
     platform = devices[0].platform
     vectors = 3 + len(jax.tree.leaves(jax.eval_shape(point.optimizer().init, jnp.zeros(1))))
@@ -227,6 +227,6 @@ def _free_bytes(devices: Sequence[Any]) -> int:
         return len(devices) * (stats["bytes_limit"] - stats["bytes_in_use"])
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():  # a container's own limit
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():  # the limit of a container
         free = min(free, int(text) - int(used.read_text()))
     return max(free, 0)

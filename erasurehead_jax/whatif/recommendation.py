@@ -1,6 +1,6 @@
-"""Which point of a grid to use for a target, by how much it is better, and what speaks against trusting that.
+"""The recommended point of a grid for a target, its margins over other points, and the limits of the comparison.
 
-Points are compared seed by seed, because they met the same delays.
+Points are compared seed by seed, because equal seeds have equal delays.
 """
 
 import math
@@ -18,26 +18,26 @@ from erasurehead_jax.whatif.frontier import FEWEST, Estimate, estimate, times_to
 from erasurehead_jax.whatif.grid import GridPoint
 from erasurehead_jax.whatif.montecarlo import Trainings
 
-RELIABLE = 0.9  # share of the seeds that must reach a target; a point below it is recommended only if all are
+RELIABLE = 0.9  # fraction of seeds that must reach a target, unless no point of the grid attains it
 SAME = 1e-6  # relative difference in clock and metric below which two points are the same run
 
 
 class Margin(NamedTuple):
-    """How many times longer another point takes than the best, seed by seed."""
+    """How many times as long another point takes as the best, seed by seed."""
 
     over: str
-    ratio: Estimate | None  # None if it is the best itself, or the same run under another name
-    seeds: int  # that can be compared, because at least one of the two reached the target
+    ratio: Estimate | None  # None for the best point itself, or the same run under another name
+    seeds: int  # seeds in which at least one of the two points reached the target
     reached: int
     of: int
 
     @property
     def beyond_noise(self) -> bool:
-        """Does the interval lie above 1?"""
+        """Whether the interval lies above 1."""
         return self.ratio is not None and self.ratio.low > 1
 
     def sentence(self) -> str:
-        """For people."""
+        """The margin as a sentence."""
         if self.ratio is None:
             return "the recommended point itself"
         if math.isinf(self.ratio.median):
@@ -52,7 +52,7 @@ class Margin(NamedTuple):
 
     def _verdict(self) -> str:
         if self.seeds < FEWEST:
-            return f"cannot tell from {self.seeds} seed{'s' * (self.seeds != 1)}, at least {FEWEST} are needed"
+            return f"inconclusive with {self.seeds} seed{'s' * (self.seeds != 1)}, at least {FEWEST} are needed"
         return "beyond the noise" if self.beyond_noise else "within the noise"
 
 
@@ -66,15 +66,15 @@ class Recommendation(NamedTuple):
     reached: int  # of the best point's seeds
     seeds: int
     same: list[str]  # points that are the same run as the best under another name
-    margins: dict[str, Margin | None]  # to the next, to uncoded and to ignoring stragglers; None if not in the grid
+    margins: dict[str, Margin | None]  # over the next best, uncoded and ignoring stragglers; None if not in the grid
     notes: list[str]  # what limits the recommendation
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The recommendation as text."""
         where = "".join(f", {name}={value}" for name, value in self.circumstances.items())
         head = f"target {self.target:.4f}{where}: "
         if self.best is None or self.time_s is None:
-            return [head + "no point of the grid reaches it in most seeds"]
+            return [head + "not reached by most seeds at any grid point"]
         lines = [f"{head}{self.best} in {self.time_s.median:.3g} s ({self.time_s.interval()})"]
         if self.reached < self.seeds:
             lines[0] += f"; reached by {self.reached} of {self.seeds} seeds"
@@ -85,7 +85,7 @@ class Recommendation(NamedTuple):
 
 
 def recommend(points: Sequence[GridPoint], found: Trainings, target: float) -> list[Recommendation]:
-    """Return one recommendation for each set of circumstances in the grid."""
+    """One recommendation for each set of circumstances in the grid."""
     time_s = times_to(target, found)
     settings: dict[tuple, list[int]] = {}
     for i, point in enumerate(points):
@@ -129,7 +129,7 @@ def _recommend(
 
 
 def _ignoring(points: Sequence[GridPoint], ranked: list[int]) -> tuple[str, int | None]:
-    """Ignoring stragglers at the best point's r, or else at its own best, and what to call that."""
+    """The label and index of ignoring stragglers at the best point's r, or else at its own best r."""
     r = points[ranked[0]].labels["wait_for"]
     at_r = [i for i in ranked if points[i].labels["wait_for"] == r]
     if (i := _first(points, at_r, Kind.IGNORE_STRAGGLERS)) is not None:
@@ -144,13 +144,13 @@ def _first(points: Sequence[GridPoint], ranked: list[int], kind: Kind) -> int | 
 
 
 def _same_run(found: Trainings, i: int, j: int) -> bool:
-    """Do two points have the same clock and metric in every seed and round?"""
+    """Whether two points have the same clock and metric in every seed and round."""
     values = found.clock_s, found.metrics[found.metric]
     return all(np.allclose(each[i], each[j], rtol=SAME, atol=0, equal_nan=True) for each in values)
 
 
 def _ratios(other_s: Float[np.ndarray, " seeds"], best_s: Float[np.ndarray, " seeds"]) -> Float[np.ndarray, " some"]:
-    """Seeds in which neither arrives say nothing about who is first; where both arrive at once the ratio is 1."""
+    """Ratios of times; seeds in which neither point reaches the target are left out, and equal times have ratio 1."""
     either = np.isfinite(other_s) | np.isfinite(best_s)
     other_s, best_s = other_s[either], best_s[either]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -170,12 +170,12 @@ def _notes(points: Sequence[GridPoint], inside: list[int], best: int) -> list[st
         for side, edge, limit in zip(("smallest", "largest"), (min, max), possible, strict=True):
             if len(values) > 1 and labels[name] == edge(values) != limit:
                 beyond = "smaller" if edge is min else "larger"
-                notes.append(f"{name}={labels[name]} is the {side} of the grid; a {beyond} one may be better still")
+                notes.append(f"{name}={labels[name]} is the {side} value of the grid; a {beyond} one may be better")
     return notes
 
 
 def _load_costs_time(point: Point) -> bool:
-    """Does a worker that holds more of the data take longer?"""
+    """Whether a worker with a larger load takes longer."""
     key, workers = jax.random.key(0), point.scheme.code.workers
     little, much = (np.asarray(point.delay.sample(key, 0, workers, load)) for load in (0.1, 0.9))
     return bool(point.compute_s) or not np.array_equal(little, much)
@@ -186,4 +186,4 @@ def _free_load(point: Point) -> str:
         why = "the trace replays the same recorded times for every load"
     else:
         why = f"the delays of {type(point.delay).__name__} do not grow with the load, and compute_s=0"
-    return f"{why}, so more load looks free; set compute_s to charge for its extra work"
+    return f"{why}, so a larger load appears to cost nothing; set compute_s to account for its computation"

@@ -1,4 +1,4 @@
-"""The tables of a what-if for a terminal, narrow enough for 80 columns; the CSV files have every column."""
+"""The tables of a what-if for the terminal, at most 80 columns wide; the CSV files have every column."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-CONSTANTS = ("late", "target", "seeds")  # said in the title if all rows agree
+CONSTANTS = ("late", "target", "seeds")  # moved to the title if all rows agree
 HEADINGS = {
     "wait_for": "r",
     "load": "c",
@@ -20,7 +20,7 @@ HEADINGS = {
 
 
 def terminal_table(table: pd.DataFrame, title: str) -> Table:
-    """Return the table with times in seconds; an interval is one column."""
+    """The table with times in seconds, and with intervals in one column."""
     same = [name for name in CONSTANTS if name in table and len(set(table[name])) == 1]
     title = ", ".join([title, *(f"{name}={_cell(name, table[name].iloc[0])}" for name in same)])
     rows = table.drop(columns=same)
