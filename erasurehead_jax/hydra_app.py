@@ -20,10 +20,7 @@ from erasurehead_jax.caches import trim_compiled
 from erasurehead_jax.errors import JobFailed, Status, StorageFailed
 from erasurehead_jax.refusals import one_line, report_error
 from erasurehead_jax.rundir.files import require_empty, storing
-from erasurehead_jax.settings import help_text, require_keys
-
-_INSTALLED = Path(__file__).parent / "configs"
-CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "configs")
+from erasurehead_jax.settings import CONFIG_DIR, help_text, require_keys
 
 FIRST_RANK_S = 5.0  # under mpirun the other ranks exit this much later, so that rank 0's message is printed
 

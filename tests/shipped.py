@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from erasurehead_jax import ConfigError, Scheme
-from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.job import instantiate
+from erasurehead_jax.settings import CONFIG_DIR
 
 # workers (and blocks), load, wait_for: the first sizes that a scheme accepts are the ones it is tested with
 SIZES = ((6, 2, 3), (7, 3, 4), (4, 2, 2), (9, 3, 5), (8, 2, 4), (12, 3, 6), (5, 1, 3), (16, 4, 8), (13, 4, 7))

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from erasurehead_jax.errors import Status
-from erasurehead_jax.hydra_app import CONFIG_DIR
+from erasurehead_jax.settings import CONFIG_DIR
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

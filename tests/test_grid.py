@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 
 from erasurehead_jax import ConfigError, FractionalRepetition, NoDelay
 from erasurehead_jax.delays import SlowWorkers
-from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.rundir.kinds import Kind
+from erasurehead_jax.settings import CONFIG_DIR
 from erasurehead_jax.simulation.engine import stack
 from erasurehead_jax.types import Late
 from erasurehead_jax.whatif.grid import CHOICES, Grid, GridPoint, grid_points, stackable

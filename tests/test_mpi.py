@@ -16,10 +16,10 @@ from reference import gradient_descent
 
 from erasurehead_jax import Logistic, collect
 from erasurehead_jax.data import Dataset, synthetic
-from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.job import Job, build
 from erasurehead_jax.optimizers import gd
 from erasurehead_jax.rundir.files import history_columns
+from erasurehead_jax.settings import CONFIG_DIR
 from erasurehead_jax.types import Params
 from erasurehead_jax.update import apply_gradient, start
 

@@ -15,8 +15,8 @@ from harness import LIMIT_S, SMALL
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.rundir.progress import RoundsBar
+from erasurehead_jax.settings import CONFIG_DIR
 
 ROOT = Path(__file__).parent.parent
 NAME = "erasurehead-jax"

@@ -11,8 +11,15 @@ from jsonschema import Draft7Validator
 from omegaconf import OmegaConf
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.hydra_app import CONFIG_DIR
-from erasurehead_jax.settings import Settings, WhatIfSettings, json_schema, nearest, read_settings, require_keys
+from erasurehead_jax.settings import (
+    CONFIG_DIR,
+    Settings,
+    WhatIfSettings,
+    json_schema,
+    nearest,
+    read_settings,
+    require_keys,
+)
 from erasurehead_jax.settings.keys import COMMANDS
 from erasurehead_jax.settings.rules import Setting
 from erasurehead_jax.settings.schema import check_values, keys, known_keys

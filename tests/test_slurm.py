@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from harness import LIMIT_S, SMALL_DATA, TESTS, Finished, command, environment, train
 
-from erasurehead_jax.cluster.launch.command import explain
+from erasurehead_jax.cluster.launch.explain import explain
 from erasurehead_jax.cluster.signals import CONNECTED
 
 # All answers of a round are added in the order of the messages, so that results are bit-identical.

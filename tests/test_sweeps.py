@@ -10,8 +10,8 @@ import yaml
 from harness import SMALL, SMALL_DATA, train
 from hydra import compose, initialize_config_dir
 
-from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.reproduce import PAPER, QUICK, Size, commands, has_recording
+from erasurehead_jax.settings import CONFIG_DIR
 
 SIMULATED = (*SMALL, "backend=simulate", "delay=exponential", "delay.mean_s=0.1")
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from erasurehead_jax.hydra_app import CONFIG_DIR
 from erasurehead_jax.rundir.kinds import Kind, kind_of_run
 from erasurehead_jax.rundir.targets import SLACK, reached, time_to
+from erasurehead_jax.settings import CONFIG_DIR
 
 STOPS = "erasurehead_jax.stopping."
 

@@ -1,5 +1,6 @@
 """The typed settings of a run; every key has a rule and a line of documentation."""
 
+from pathlib import Path
 from typing import Any
 
 from erasurehead_jax.errors import require_choice
@@ -20,6 +21,8 @@ from erasurehead_jax.settings.schema import (
 )
 from erasurehead_jax.settings.targets import require_callable as require_callable
 
+_INSTALLED = Path(__file__).parent.parent / "configs"  # in a wheel; elsewhere beside the package
+CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parent.parent / "configs")
 SHARED = ("workers", "blocks", "load", "wait_for", "rounds", "seed", "l2", "x64", "compute_s", "overhead_s")
 
 

@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from erasurehead_jax.hydra_app import CONFIG_DIR
-from erasurehead_jax.settings import json_schema
+from erasurehead_jax.settings import CONFIG_DIR, json_schema
 from erasurehead_jax.settings.keys import COMMANDS
 
 for command in COMMANDS:

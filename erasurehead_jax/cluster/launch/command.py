@@ -1,7 +1,6 @@
-"""The command line that starts the ranks, with mpirun or srun, and explanations of its failures."""
+"""The command line that starts the ranks, with mpirun or srun."""
 
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,23 +12,6 @@ from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import JobSpec
 
 STUB = str(Path(__file__).with_name("stub.py"))
-
-# Messages of mpirun and srun about what the user can fix, and what to do about it.
-SAME = "the same Python environment at the same path"
-NO_EXECUTABLE = r"could not\s+access an executable:\s+Executable: (\S+)\s+Node: (\S+)"
-MEANINGS = {
-    r"There are not enough slots": (
-        "more ranks than slots: use fewer workers, or more slots= in cluster.hosts (under SLURM, a larger --ntasks=)"
-    ),
-    r"(?s)A daemon failed to report back.*?Remote host: +(\S+)": (
-        f"host {{0}} cannot be reached: cluster.agent must log in without a password and find {SAME} there"
-    ),
-    NO_EXECUTABLE: f"host {{1}} has no {{0}}: every host needs {SAME}",
-    r"^srun: error: (.*(?:pmix|PMIx).*)$": (
-        "this SLURM has no PMIx support ({0}): use cluster=slurm_mpirun, or install SLURM's PMIx plugin and libpmix"
-    ),
-    r"^srun: error: (?!.*: tasks? \d)(.*)$": "srun: {0}",
-}
 
 
 def find_program(cluster: dict[str, Any]) -> str:
@@ -79,11 +61,3 @@ def warm_up(program: str) -> str:
     """The address of this command's fork servers. Starts one in the background if ranks may run on this host."""
     here = program != "srun"  # srun's ranks belong to their own job step
     return forkserver.address(start=here)
-
-
-def explain(log: str) -> str | None:
-    """One line on what the user can fix, if the log of a job that failed to start shows it."""
-    for pattern, meaning in MEANINGS.items():
-        if found := re.search(pattern, log, re.MULTILINE):
-            return meaning.format(*found.groups())
-    return None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from erasurehead_jax.cluster.launch import command
 from erasurehead_jax.cluster.launch.environment import environment
+from erasurehead_jax.cluster.launch.explain import explain
 from erasurehead_jax.cluster.launch.output import Output
 from erasurehead_jax.cluster.signals import INTERRUPT, Connected, Failed, Message, Outcome, Refused, Started
 from erasurehead_jax.errors import ConfigError, Status
@@ -178,7 +179,7 @@ def _wait(ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_
 def _ending(spec: JobSpec, ranks: Ranks, progress: Progress, requests: list[int]) -> Ending:
     interrupted = bool(requests) and requests[0] == signal.SIGINT
     if progress.outcome is None and not requests:
-        reason = command.explain(ranks.output.text) if not progress.connected else None
+        reason = explain(ranks.output.text) if not progress.connected else None
         if isinstance(progress.failed, Refused):
             reason = progress.failed.reason
         if reason:
