@@ -238,13 +238,13 @@ def test_a_recording_holds_times(arrays: dict[str, np.ndarray], tmp_path: Path):
     assert one_line_about(refused.value, path)
 
 
-def test_a_recording_is_an_npz_file(tmp_path: Path):
+def test_what_is_no_recording(tmp_path: Path):
     whole = Path(save(tmp_path, times_s=RECORDED_S)).read_bytes()
     data_at = whole.index(RECORDED_S.tobytes())
     flipped = whole[:data_at] + bytes([whole[data_at] ^ 1]) + whole[data_at + 1 :]
     for name, content in {"empty": b"", "text": b"a,b\n1,2\n", "half": whole[:-100], "flipped": flipped}.items():
         (tmp_path / name).write_bytes(content)
-    np.save(tmp_path / "one.npy", RECORDED_S)
+    np.save(tmp_path / "one.npy", RECORDED_S[0])
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as other:
         other.writestr("readme.txt", "no arrays")
     for name in ("empty", "text", "half", "flipped", "one.npy", "other.zip", "missing", "."):
