@@ -172,6 +172,21 @@ def test_evaluation_on_the_way_is_the_same_and_off_the_clock(runs):
     assert every.summary["eval_s"] > 0
 
 
+def test_an_objective_need_not_have_as_many_parameters_as_columns(tmp_path: Path):
+    own = ("objective._target_=user_code.TwoNumbers", "~objective.start", "data.dense=true", "optimizer.step_size=0.1")
+    common = (*SMALL, *own, "scheme=egc", "x64=true", "evaluate_every=4")
+    models = []
+    for backend in ("mpi", "simulate"):
+        (tmp_path / backend).mkdir()
+        run = train(
+            tmp_path / backend, *SMALL, *own, "scheme=egc", "x64=true", f"backend={backend}", "evaluate_every=4"
+        )
+        assert run.status == 0, run.err
+        models.append(np.load(run.run_dir / "model.npz")["x"])
+    assert models[0].shape == (2,) and (models[0] != 0).all()
+    np.testing.assert_allclose(models[0], models[1], rtol=1e-12)
+
+
 def test_a_deadline_needs_no_arrival(tmp_path: Path):
     """If no worker answers in time, the step at the deadline uses the regulariser alone."""
     stop = ("scheme.stop._target_=erasurehead_jax.stopping.Deadline", "+scheme.stop.seconds=0.05", "~scheme.stop.rules")

@@ -1,10 +1,15 @@
-"""Users' code, with typical mistakes: data functions that tests use as a _target_."""
+"""Users' code, partly with typical mistakes, which tests use as a _target_."""
 
 from pathlib import Path
+from typing import ClassVar
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
+from erasurehead_jax import AbstractObjective
 from erasurehead_jax.data import Dataset, Dense, Rows
+from erasurehead_jax.types import AnyArray, Key, Params
 
 
 def from_file(path: str) -> Dataset:
@@ -34,3 +39,26 @@ def with_targets(target: np.ndarray) -> Dataset:
 def two_classes(low: float) -> Dataset:
     """A data set with targets `low` and 1."""
     return with_targets(np.where(np.arange(120) % 3, 1.0, low))
+
+
+class TwoNumbers(AbstractObjective):
+    """Logistic loss of a + b * (sum of the row's features): two parameters, however many columns there are."""
+
+    metric: ClassVar[str] = "auc"
+
+    def init(self, key: Key, dataset: Dataset) -> Params:
+        return jnp.zeros(2)
+
+    def check(self, dataset: Dataset) -> None:
+        """Any two classes."""
+
+    def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+        sums = rows.features.matvec(jnp.ones((rows.features.dim, *x.shape[1:]), x.dtype))
+        return jnp.asarray(x[0] + x[1] * sums)
+
+    def row_losses(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
+        target = jnp.asarray(rows.target, x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
+        return jnp.logaddexp(0, -target * self.predict(x, rows))
+
+    def touched(self, rows: Rows) -> None:
+        return None
