@@ -178,9 +178,7 @@ def test_an_objective_need_not_have_as_many_parameters_as_columns(tmp_path: Path
     models = []
     for backend in ("mpi", "simulate"):
         (tmp_path / backend).mkdir()
-        run = train(
-            tmp_path / backend, *SMALL, *own, "scheme=egc", "x64=true", f"backend={backend}", "evaluate_every=4"
-        )
+        run = train(tmp_path / backend, *common, f"backend={backend}")
         assert run.status == 0, run.err
         models.append(np.load(run.run_dir / "model.npz")["x"])
     assert models[0].shape == (2,) and (models[0] != 0).all()
