@@ -21,7 +21,7 @@ USER_ERRORS = (ConfigError, HydraException, OmegaConfBaseException, yaml.MarkedY
 def override(name: str, value: Any) -> str:
     """`name=value`, quoted where needed for Hydra's grammar and for the shell."""
     text = str(value)
-    if not re.fullmatch(r"[A-Za-z0-9_./:\-]+", text):
+    if "/" not in text or not re.fullmatch(r"[A-Za-z0-9_./:\-]+", text):  # without a slash it may be a number, or null
         text = QuotedString(text, Quote.double).with_quotes()
     return shlex.quote(f"{name}={text}")
 

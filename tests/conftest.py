@@ -14,6 +14,8 @@ jax.config.update("jax_num_cpu_devices", 2)  # work goes to the first unless a t
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
+SLOW = ("test_notebooks", "test_report", "test_theory", "test_whatif")  # beside those that start MPI ranks
+
 
 @pytest.fixture(params=[False, True], ids=["float32", "float64"])
 def precision(request: pytest.FixtureRequest) -> Iterator[np.dtype]:
@@ -27,5 +29,5 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules that start MPI ranks take longest and come first, so that test processes side by side end together."""
-    items.sort(key=lambda item: item.get_closest_marker("mpi") is None)
+    """Modules that take long come first, so that test processes side by side end together."""
+    items.sort(key=lambda item: item.get_closest_marker("mpi") is None and item.path.stem not in SLOW)

@@ -36,14 +36,14 @@ def starts(jobs: list[Finished]) -> list[int]:
 
 
 def test_as_if_each_were_alone(tmp_path: Path):
-    """Results are bit-identical though scheme, precision or data change between jobs; each log is in its own run."""
-    jobs = multirun(tmp_path, *CERTAIN, "scheme=egc,erasurehead", "x64=true,false", "data.rows=1003,803")
-    assert [job.status for job in jobs] == [0] * 8, jobs[0].err
+    """Results are bit-identical though precision or data change between jobs; each log is in its own run."""
+    jobs = multirun(tmp_path, *CERTAIN, "scheme=erasurehead", "x64=true,false", "data.rows=1003,803")
+    assert [job.status for job in jobs] == [0] * 4, jobs[0].err
     assert starts(jobs) == [0]
-    for i in (0, 7):
-        settings = (f"scheme={['egc', 'erasurehead'][i // 7]}", f"x64={['true', 'false'][i // 7]}")
+    for i in (0, 3):
+        settings = ("scheme=erasurehead", f"x64={['true', 'false'][i // 3]}")
         (tmp_path / str(i)).mkdir()
-        alone = train(tmp_path / str(i), *CERTAIN, *settings, f"data.rows={[1003, 803][i // 7]}")
+        alone = train(tmp_path / str(i), *CERTAIN, *settings, f"data.rows={[1003, 803][i // 3]}")
         times = ["clock_s", "round_s"]
         pd.testing.assert_frame_equal(jobs[i].history.drop(columns=times), alone.history.drop(columns=times))
         ours, theirs = (np.load(run.run_dir / "model.npz")["x"] for run in (jobs[i], alone))

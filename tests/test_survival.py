@@ -213,7 +213,7 @@ def kill_and_resume(folder: Path, optimizer: str, rows: int, expected: Finished,
         check_same(again.finish(), expected)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.soak)])
 def test_asked_to_end(tmp_path: Path, ordered, number: signal.Signals):
     """What SLURM and spot instances send: a checkpoint, a status that says so, and on it goes."""
     with Live(tmp_path, *ORDERED, "optimizer=agd") as run:
@@ -275,8 +275,11 @@ HALF_WAY = ("delay._target_=harness.Fixed", "+delay.seconds=[0.0,0.0,0.0,3600]")
 
 @pytest.mark.parametrize(
     ("overrides", "rows"),
-    [((), 5), (("scheme=uncoded", *HALF_WAY), 0), (("scheme=erasurehead", "late=wait", *HALF_WAY), 0)],
-    ids=["between answers", "collecting", "draining"],
+    [
+        pytest.param((), 5, id="between answers", marks=pytest.mark.soak),
+        pytest.param(("scheme=uncoded", *HALF_WAY), 0, id="collecting"),
+        pytest.param(("scheme=erasurehead", "late=wait", *HALF_WAY), 0, id="draining"),
+    ],
 )
 def test_ctrl_c_keeps_what_was_done(tmp_path: Path, overrides: tuple[str, ...], rows: int):
     with Live(tmp_path, *SMALL, "rounds=100000", *overrides, before=(sys.executable, "-c", HEED_CTRL_C)) as live:

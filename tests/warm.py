@@ -9,6 +9,8 @@ import sys
 import tempfile
 import time
 
+from hydra.core.plugins import Plugins
+
 from erasurehead_jax.cluster.launch import forkserver
 from erasurehead_jax.train import main
 
@@ -32,6 +34,7 @@ def run(folder: str, overrides: list[str], environment: dict[str, str]) -> tuple
 
 
 if __name__ == "__main__":
+    Plugins.instance()  # which Hydra looks for at every start
     forkserver.address(start=True)  # for the ranks of all commands; it imports more if they are not in a hurry
     time.sleep(forkserver.IDLE_S + 1.5)
     for line in sys.stdin:
