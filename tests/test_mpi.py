@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from reference import gradient_descent
 
 from erasurehead_jax import Logistic, collect
+from erasurehead_jax.cluster.replay import replay
 from erasurehead_jax.data import Dataset, synthetic
 from erasurehead_jax.job import Job, build
 from erasurehead_jax.optimizers import gd
@@ -183,6 +184,17 @@ def test_an_objective_need_not_have_as_many_parameters_as_columns(tmp_path: Path
         models.append(np.load(run.run_dir / "model.npz")["x"])
     assert models[0].shape == (2,) and (models[0] != 0).all()
     np.testing.assert_allclose(models[0], models[1], rtol=1e-12)
+
+
+def test_recorded_events_replay_to_the_same_decisions(runs):
+    run = runs("scheme=erasurehead", "cluster.record_events=true", "delay=exponential", "delay.mean_s=0.01")
+    replayed = list(replay(run.run_dir))
+    assert [each.now for each in replayed] == [each.recorded for each in replayed]
+    updates = [each for each in replayed if each.now.startswith("update")]
+    used = {each.round: each.now for each in updates}
+    assert used == {
+        t: f"update with messages {np.flatnonzero(~np.isnan(row)).tolist()}" for t, row in enumerate(run.arrival_s)
+    }
 
 
 def test_a_deadline_needs_no_arrival(tmp_path: Path):

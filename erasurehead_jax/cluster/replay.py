@@ -69,6 +69,8 @@ def replay(run_dir: Path) -> Iterator[Replayed]:
             rounds, late, faulty, losses = content
             protocol.restore(rounds, np.array(late), np.array(faulty), [tuple(loss) for loss in losses])
             continue
+        if name == "arrived":
+            content = [[(round_, message) for round_, message in content[0]]]
         decision = getattr(protocol, name)(*content, t)
         yield Replayed(protocol.round, Event(name, content, t), recorded, describe(decision))
 
