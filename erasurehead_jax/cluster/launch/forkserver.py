@@ -38,8 +38,7 @@ NEEDED_AFTER_TRAINING = ("scipy.stats",)  # slow to import, so only when the ser
 IDLE_S = 3.0
 READ_BY_IMPORTS = ("JAX", "XLA", "LD_", "CUDA", *THREADS)  # prefixes of variables; ranks set all others after the fork
 UNUSED_S = 60.0  # how long a server that no launcher holds open waits for its first rank
-
-
+# How an argument begins that shows that no ranks will run here.
 UNNEEDED = ("backend=simulate", "hydra/launcher=", "cluster=slurm_srun", "-h", "--h", "-c", "--c", "--i", "-s", "--s")
 
 
@@ -98,8 +97,7 @@ def stop() -> None:
     while _started:
         started = _started.pop()
         if started.owner == os.getpid():
-            assert started.server.stdin is not None
-            started.server.stdin.close()
+            started.server.kill()  # it may still be importing; ranks do not outlive it
             started.server.wait()
 
 
@@ -136,9 +134,13 @@ def _import_everything() -> None:
     gc.collect()
     gc.freeze()  # keeps the collector of a rank from copying shared pages
     gc.enable()
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    if threads != 1:
-        raise RuntimeError(f"{threads} threads run after the imports, so forking is unsafe")
+    if not _forking_is_safe():
+        raise RuntimeError("an import has started a thread, so forking is unsafe")
+
+
+def _forking_is_safe() -> bool:
+    """Has this process a single thread?"""
+    return len(list(Path("/proc/self/task").iterdir())) == 1
 
 
 def _import(names: tuple[str, ...]) -> None:
@@ -185,6 +187,8 @@ class Server:
             _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if user != os.getuid():
                 raise PermissionError("the stub belongs to another user")
+            if not _forking_is_safe():
+                raise OSError("the stub has to start the rank by itself")
             size, streams, _, _ = socket.recv_fds(connection, 12, 3)
             request = bytearray()
             while len(request) < int(size):
