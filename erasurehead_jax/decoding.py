@@ -29,8 +29,8 @@ class AbstractDecode(eqx.Module):
         """Raises ConfigError if the decoder's parameters are not valid for this number of workers."""
 
 
-class ByCode(AbstractDecode):
-    """The code's own decoder.
+class AbstractRescaled(AbstractDecode):
+    """A decoder whose weights are rescaled as a whole.
 
     `rescale` compensates for missing blocks: `none` is the plain sum of Algorithm 1; `expected` divides by 1 - p, where
     p is the probability that all copies of a block are missing when `wait_for` uniformly random workers have answered
@@ -41,23 +41,9 @@ class ByCode(AbstractDecode):
     rescale: Rescale = eqx.field(static=True, default="none")
     wait_for: Number | None = None
 
-    @property
-    def keeps_exact(self) -> bool:
-        """False for `expected`, which divides w by 1 - p whatever has arrived."""
-        return self.rescale != "expected"
-
-    def __call__(self, code: AbstractCode, got: Got) -> Weights:
-        return _rescaled(code.weights(got), self.rescale, self.wait_for, code)
-
-    def check(self, workers: int) -> None:
-        _check(self.rescale, self.wait_for, workers)
-
-
-class ByLeastSquares(AbstractDecode):
-    """The weights that minimise ||G a - 1|| (optimal decoding; Charles et al. 2017), rescaled as in `ByCode`."""
-
-    rescale: Rescale = eqx.field(static=True, default="none")
-    wait_for: Number | None = None
+    @abstractmethod
+    def plain(self, code: AbstractCode, got: Got) -> Weights:
+        """The weights before rescaling."""
 
     @property
     def keeps_exact(self) -> bool:
@@ -65,19 +51,30 @@ class ByLeastSquares(AbstractDecode):
         return self.rescale != "expected"
 
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
-        return _rescaled(least_squares_weights(code.G, got), self.rescale, self.wait_for, code)
+        a = self.plain(code, got)
+        if self.rescale == "none":
+            return a
+        if self.rescale == "covered":
+            share = (code.G @ a).mean()
+            return a / (share + (share == 0))  # if nothing has arrived, a is zero and remains zero
+        return a / expected_coverage(code, self.wait_for)
 
     def check(self, workers: int) -> None:
         _check(self.rescale, self.wait_for, workers)
 
 
-def _rescaled(a: Weights, rescale: Rescale, wait_for: Number | None, code: AbstractCode) -> Weights:
-    if rescale == "none":
-        return a
-    if rescale == "covered":
-        share = (code.G @ a).mean()
-        return a / (share + (share == 0))  # if nothing has arrived, a is zero and remains zero
-    return a / expected_coverage(code, wait_for)
+class ByCode(AbstractRescaled):
+    """The code's own decoder."""
+
+    def plain(self, code: AbstractCode, got: Got) -> Weights:
+        return code.weights(got)
+
+
+class ByLeastSquares(AbstractRescaled):
+    """The weights that minimise ||G a - 1|| (optimal decoding; Charles et al. 2017)."""
+
+    def plain(self, code: AbstractCode, got: Got) -> Weights:
+        return least_squares_weights(code.G, got)
 
 
 def expected_coverage(code: AbstractCode, wait_for):

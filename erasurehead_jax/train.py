@@ -13,7 +13,6 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -26,7 +25,6 @@ from erasurehead_jax.caches import keep_compiled
 from erasurehead_jax.cluster.checkpoint import written
 from erasurehead_jax.cluster.launch.command import require_startable
 from erasurehead_jax.cluster.launch.watch import run_ranks
-from erasurehead_jax.cluster.protocol import Protocol
 from erasurehead_jax.errors import Status
 from erasurehead_jax.hydra_app import checked, hydra_command, in_multirun, leave, run_command
 from erasurehead_jax.job import Job, JobSpec, build, instantiate, make_optimizer
@@ -50,9 +48,10 @@ def train(cfg: DictConfig) -> float | None:
         return _time_to_target(here)
     if cfg.resume is None or (cfg.resume == AUTO and not begun(run_dir_of(cfg))):
         run_dir, (config, job) = checked(cfg, check)
-        with _owned(run_dir):
+        with owned(run_dir):
             return _run(run_dir, config, job, dict(HydraConfig.get().runtime.choices), None)
-    with _owned(run_dir_of(cfg)):
+    run_dir = run_dir_of(cfg)
+    with owned(run_dir) if begun(run_dir) else contextlib.nullcontext():  # where no run was begun, `resumed` refuses
         return _run(*resumed(cfg, check))
 
 
@@ -101,13 +100,6 @@ def continue_hint(run_dir: Path) -> str:
     return f"; continue from {checkpoints[0].name} with {override('resume', run_dir)}" if checkpoints else ""
 
 
-@contextlib.contextmanager
-def _owned(run_dir: Path) -> Iterator[None]:
-    """Locks the run directory. Raises ConfigError if another process holds the lock."""
-    with owned(run_dir) if begun(run_dir) else contextlib.nullcontext():
-        yield
-
-
 def _time_to_target(run_dir: Path) -> float | None:
     summary = json.loads((run_dir / SUMMARY).read_text())
     if summary["target"] is None:
@@ -128,7 +120,6 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
         sys.stderr.write(f"warning: {problem}\n")
     if config["backend"] == "mpi":
         require_startable(config)
-        Protocol(job.scheme, job.settings.late, job.settings.cluster.on_loss)
     else:
         from erasurehead_jax.simulation.run import make_point
 

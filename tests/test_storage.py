@@ -12,7 +12,10 @@ import pandas as pd
 import pytest
 from harness import SMALL, Live, ranks_of, train, train_cold
 
-from erasurehead_jax.rundir.files import LOCK, owned
+from erasurehead_jax.cluster.protocol import Event, Proceed
+from erasurehead_jax.cluster.replay import recording
+from erasurehead_jax.errors import StorageFailed
+from erasurehead_jax.rundir.files import EVENTS, LOCK, owned
 
 pytestmark = pytest.mark.mpi
 EGC = (*SMALL, "scheme=egc", "rounds=400", "checkpoint.every=20", "delay=exponential", "delay.mean_s=0.002")
@@ -59,6 +62,22 @@ def test_a_start_on_a_full_disk_leaves_nothing(small_disk: Path, backend: str):
     assert full.status == 6, full.err
     assert "No space left on device" in full.err and "Traceback" not in full.err
     assert list(small_disk.iterdir()) == [filler]
+
+
+@pytest.mark.parametrize("pages", range(3, 12, 2))
+def test_a_disk_that_fills_up_during_the_start_is_one_line(small_disk: Path, pages: int):
+    """Wherever the start is: in Hydra's files, the log, the checkpoint folder or the history."""
+    fill(small_disk, leave=pages * 4096)
+    full = train(small_disk, *EGC)
+    assert full.status == 6, full.err
+    assert "No space left on device" in full.err and "Traceback" not in full.err
+    assert ranks_of(full.run_dir) == {}
+
+
+def test_events_that_cannot_be_written_are_a_failure_of_storage(tmp_path: Path):
+    (tmp_path / EVENTS).symlink_to("/dev/full")
+    with pytest.raises(StorageFailed, match="cannot be written: No space left"), recording(tmp_path) as journal:
+        journal(Event("tick", [], 0.0), Proceed())
 
 
 @pytest.mark.parametrize("way", ["removed", "simulated and removed"])

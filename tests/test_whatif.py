@@ -251,6 +251,7 @@ TRACE = "delay=trace delay.path=../{}.npz"
 BAD = {
     "grid.scheme=[]": "grid.scheme=[]: must have at least one value",
     "grid=null": "grid",
+    "grid=3": "grid=3: must name at least one scheme",
     "scheme=egc": "scheme: the schemes of a what-if must be set as grid.scheme=[...]",
     "grid.scheme=[egc,nothing]": "scheme=nothing: unknown; choose one of egc, egc_cyclic, erasurehead",
     "mode=foo": "mode=foo: must be timing or training",

@@ -14,11 +14,11 @@ from erasurehead_jax.cluster import transport
 from erasurehead_jax.cluster.checkpoint import Checkpoints, Snapshot, fingerprint, read
 from erasurehead_jax.cluster.master import Master
 from erasurehead_jax.cluster.protocol import Journal
-from erasurehead_jax.cluster.replay import journal
+from erasurehead_jax.cluster.replay import recording
 from erasurehead_jax.cluster.signals import INTERRUPT, Outcome, Started, send
 from erasurehead_jax.errors import Status, Stopped
 from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
-from erasurehead_jax.rundir.files import EVENTS, storing
+from erasurehead_jax.rundir.files import storing
 from erasurehead_jax.rundir.life import AbstractBackend, Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.rundir.versions import versions
@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 def lead(job: Job, spec: JobSpec, hosts: Sequence[str]) -> bool:
     """Trains and writes the run directory. Returns whether the ranks wait for another job. `hosts` are the workers'."""
     recorded = job.settings.cluster.record_events
-    with _stop_requests() as requests, contextlib.ExitStack() as stack:
-        events = stack.enter_context((Path(spec.run_dir) / EVENTS).open("a")) if recorded else None
-        return _lead(job, spec, hosts, lambda: bool(requests), journal(events) if events else None)
+    events = recording(Path(spec.run_dir)) if recorded else contextlib.nullcontext()
+    with _stop_requests() as requests, events as journal:
+        return _lead(job, spec, hosts, lambda: bool(requests), journal)
 
 
 @contextlib.contextmanager
@@ -53,12 +53,13 @@ def _stop_requests() -> Iterator[list[int]]:
 
 
 def _lead(
-    job: Job, spec: JobSpec, hosts: Sequence[str], stop_requested: Callable[[], bool], events: Journal | None
+    job: Job, spec: JobSpec, hosts: Sequence[str], stop_requested: Callable[[], bool], journal: Journal | None
 ) -> bool:
     run_dir, shutdown_s = Path(spec.run_dir), job.settings.cluster.shutdown_s
-    master = Master(job, make_optimizer(spec.config)(), hosts, events)
-    checkpoints = Checkpoints(run_dir, spec.config)
-    recorder = _recorder(job, master, checkpoints, spec)
+    master = Master(job, make_optimizer(spec.config)(), hosts, journal)
+    with storing(run_dir):
+        checkpoints = Checkpoints(run_dir, spec.config)
+        recorder = _recorder(job, master, checkpoints, spec)
     send(Started())
     ready_s = time.time() - spec.launched_s
     log.info("%d workers ready after %.1f s, including compilation", master.protocol.alive.sum(), ready_s)

@@ -126,8 +126,7 @@ class Master:
         self._until_not_waiting(self.protocol.updated(self.clock()), began_s, interrupted)
         for message in np.flatnonzero(~np.isnan(self._arrival_s)):
             self._end.release(int(message))
-        w = self._scheme.code.G @ a
-        decode_error = float(((w - 1) ** 2).sum())
+        decode_error = self._scheme.decode_error(a)
         return RoundRecord(
             round=self.protocol.round,
             clock_s=self.clock(),
@@ -193,9 +192,8 @@ class Master:
         return decision
 
     def _usable(self, answer: Answer, now_s: float) -> bool:
-        alive = self.protocol.alive[
-            self._scheme.code.owner[answer.message]
-        ]  # else it was declared lost for its silence
+        owner = self._scheme.code.owner[answer.message]
+        alive = self.protocol.alive[owner]  # else it was declared lost for its silence
         if alive and not 0 <= answer.round <= self.protocol.round:
             self._erase(answer.message, now_s, f"labelled with round {answer.round}")
         elif alive and answer.round == self.protocol.round and not np.isfinite(self._end.vector(answer.message).sum()):

@@ -22,9 +22,18 @@ from erasurehead_jax.cluster import transport
 from erasurehead_jax.cluster.gpu import take_gpu
 from erasurehead_jax.cluster.hosts import introduction, require_alike
 from erasurehead_jax.cluster.lead import lead
-from erasurehead_jax.cluster.signals import CONNECTED, INTERRUPT, Connected, Failed, Refused, end_with_parent, send
+from erasurehead_jax.cluster.signals import (
+    CONNECTED,
+    INTERRUPT,
+    Connected,
+    Failed,
+    Outcome,
+    Refused,
+    end_with_parent,
+    send,
+)
 from erasurehead_jax.cluster.worker import work
-from erasurehead_jax.errors import ConfigError, Status
+from erasurehead_jax.errors import ConfigError, Status, Stopped
 from erasurehead_jax.job import JobSpec, build
 from erasurehead_jax.rundir.files import NEXT
 
@@ -123,9 +132,8 @@ def _start_jax(rank: int) -> None:
     if os.environ.get("JAX_PLATFORMS") != "cpu":
         take_gpu()
     keep_compiled()
-    jax.config.update(
-        "jax_cpu_enable_async_dispatch", False
-    )  # for small steps, dispatching to a thread costs more than it saves
+    # For small steps, dispatching to a thread costs more than it saves.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.devices()
     if pinned:
         os.sched_setaffinity(0, cores)
@@ -137,6 +145,8 @@ def _report(error: BaseException, instead: str | None) -> None:
         send(Failed(instead))
     elif isinstance(error, ConfigError):
         send(Refused(str(error)))
+    elif isinstance(error, Stopped):
+        send(Outcome(int(error.status), str(error), [], False))
     else:
         trace = "".join(traceback.format_exception(error))
         print(trace, file=sys.stderr, flush=True)

@@ -5,12 +5,13 @@ python -m erasurehead_jax.cluster.replay DIR [--round N]
 """
 
 import argparse
+import contextlib
 import json
 import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -18,7 +19,7 @@ import yaml
 from erasurehead_jax.cluster.protocol import Decision, Event, Fail, Journal, Protocol, Update, Wait
 from erasurehead_jax.errors import ConfigError, Status
 from erasurehead_jax.job import instantiate
-from erasurehead_jax.rundir.files import EVENTS
+from erasurehead_jax.rundir.files import EVENTS, storing
 from erasurehead_jax.scheme import Scheme
 
 
@@ -31,13 +32,21 @@ class Replayed(NamedTuple):
     now: str
 
 
-def journal(file: IO[str]) -> Journal:
-    """A journal that writes every event and decision as a line of JSON."""
+@contextlib.contextmanager
+def recording(run_dir: Path) -> Iterator[Journal]:
+    """A journal that appends every event and decision to events.jsonl. Raises StorageFailed if it cannot be written."""
+    with storing(run_dir):
+        file = (run_dir / EVENTS).open("a")
 
     def write(event: Event, decision: Decision) -> None:
-        file.write(json.dumps([*event, describe(decision)]) + "\n")
+        with storing(run_dir):
+            file.write(json.dumps([*event, describe(decision)]) + "\n")
 
-    return write
+    try:
+        yield write
+    finally:
+        with storing(run_dir):
+            file.close()
 
 
 def describe(decision: Decision) -> str:

@@ -24,7 +24,8 @@ class Task(NamedTuple):
 def work(job: Job, worker: int) -> bool:
     """Answers models until the master stops it. `worker` counts from 0. Returns whether another job may follow."""
     messages = [int(m) for m in np.flatnonzero(job.scheme.code.owner == worker)]
-    touched, tasks = _tasks(job, messages)
+    parameters = job.problem.parameters
+    touched, tasks = _tasks(job, messages, parameters)
     add_gradient = jax.jit(lambda total, x, rows, weights: total + job.problem.objective.gradient(x, rows, weights))
     for task in tasks:  # compile before reporting ready
         for rows, weights in task.chunks[:1]:
@@ -32,7 +33,7 @@ def work(job: Job, worker: int) -> bool:
 
     end = WorkerEnd(
         touched,
-        job.problem.parameters,
+        parameters,
         messages,
         job.problem.dtype,
         job.settings.cluster.heartbeat_s / SIGNS_A_HEARTBEAT,
@@ -59,7 +60,7 @@ def work(job: Job, worker: int) -> bool:
     return end.goodbye()
 
 
-def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None, list[Task]]:
+def _tasks(job: Job, messages: list[int], parameters: int) -> tuple[Int[np.ndarray, " t"] | None, list[Task]]:
     """The coordinates that this worker's blocks touch (None: all), and its messages restricted to them."""
     objective, train, dtype = job.problem.objective, job.problem.dataset.train, job.problem.dtype
     bounds = block_bounds(len(train), job.scheme.code.blocks)
@@ -69,7 +70,7 @@ def _tasks(job: Job, messages: list[int]) -> tuple[Int[np.ndarray, " t"] | None,
     weights = [column[block][taken] for column, taken in zip(columns, rows, strict=True)]
     held = np.unique(np.concatenate(rows))
     touched = objective.touched(train.take(held)) if len(held) else np.empty(0, int)
-    zeros = jax.device_put(np.zeros(job.problem.parameters if touched is None else len(touched), dtype))
+    zeros = jax.device_put(np.zeros(parameters if touched is None else len(touched), dtype))
     tasks = [
         Task(
             _chunks(train.take(taken).restrict(touched), weight, job.settings.cluster.chunk_rows, dtype)

@@ -210,8 +210,7 @@ def owned(run_dir: Path) -> Iterator[None]:
             ) from None
         lock.truncate(0)
         with suppress(OSError):  # on a full disk the lock does not name its owner
-            lock.write(f"process {os.getpid()} on {platform.node()}")
-            lock.flush()
+            os.write(lock.fileno(), f"process {os.getpid()} on {platform.node()}".encode())  # nothing left to flush
         yield
 
 

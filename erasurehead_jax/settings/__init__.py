@@ -11,19 +11,17 @@ from erasurehead_jax.settings.keys import (
     WhatIfSettings as WhatIfSettings,
 )
 from erasurehead_jax.settings.policies import Late
-from erasurehead_jax.settings.rules import Setting, nearest as nearest
+from erasurehead_jax.settings.rules import nearest as nearest
 from erasurehead_jax.settings.schema import (
-    check_values,
+    check_values as check_values,
     help_text as help_text,
     json_schema as json_schema,
-    keys,
     require_keys as require_keys,
 )
 from erasurehead_jax.settings.targets import require_callable as require_callable
 
 _INSTALLED = Path(__file__).parent.parent / "configs"  # in a wheel; elsewhere beside the package
 CONFIG_DIR = str(_INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parent.parent / "configs")
-SHARED = ("workers", "blocks", "load", "wait_for", "rounds", "seed", "l2", "x64", "compute_s", "overhead_s")
 
 
 def read_settings(config: dict[str, Any]) -> Settings:
@@ -35,13 +33,6 @@ def read_settings(config: dict[str, Any]) -> Settings:
     own["cluster"] = _read(ClusterSettings, config["cluster"])
     own["checkpoint"] = _read(CheckpointSettings, config["checkpoint"])
     return Settings(**own)
-
-
-def check_numbers(config: dict[str, Any]) -> None:
-    """Raises ConfigError for a top-level number, of `train` or `whatif`, outside its range."""
-    for name, key in keys(WhatIfSettings).items():
-        if isinstance(key, Setting) and name in (*SHARED, "evaluate_every"):
-            key.rule.check(name, config[name])
 
 
 def _read(settings: Any, group: dict[str, Any]) -> Any:

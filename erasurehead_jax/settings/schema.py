@@ -44,13 +44,18 @@ def _require_keys(config: dict[str, Any], known: Iterable[str], needed: Iterable
 
 
 def check_values(settings: type, config: dict[str, Any], prefix: str = "") -> None:
-    """Raises ConfigError for the first value that breaks its rule, and KeyError for a missing setting."""
+    """Raises ConfigError for the first value that breaks its rule, and KeyError for a missing setting.
+
+    An open group checks its own values.
+    """
     for name, key in keys(settings).items():
         if name in settings._field_defaults and name not in config:  # pyright: ignore[reportAttributeAccessIssue]
             continue
         value = config[name]
         if isinstance(key, Setting):
             key.rule.check(prefix + name, value)
+        elif name in OPEN:
+            continue
         elif isinstance(value, dict):
             check_values(key, value, f"{name}.")
         else:

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from erasurehead_jax.codes.base import ROUNDING
-from erasurehead_jax.errors import Diverged, Status, StorageFailed
+from erasurehead_jax.errors import Diverged, Status
 from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
+from erasurehead_jax.rundir.files import storing
 from erasurehead_jax.rundir.life import AbstractBackend, Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.settings.policies import Late
@@ -30,10 +31,8 @@ def make_point(job: Job, config: dict[str, Any]) -> Point:
 def run_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> Ending:
     """Trains and writes the run directory; `watch` is called after every round."""
     run_dir = Path(spec.run_dir)
-    try:
+    with storing(run_dir):
         recorder = Recorder(job, run_dir, job.problem.start(job.settings.seed))
-    except OSError as error:
-        raise StorageFailed(f"run directory {run_dir} cannot be written: {error.strerror}") from error
     ending, summary = live(spec, SimulatedBackend(job, make_point(job, spec.config), watch), recorder)
     if summary:
         report(

@@ -17,14 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from erasurehead_jax.caches import keep_compiled
 from erasurehead_jax.data import Dataset
-from erasurehead_jax.errors import ConfigError, require_number, require_whole
+from erasurehead_jax.errors import ConfigError, require_whole
 from erasurehead_jax.hydra_app import checked, hydra_command, run_command
 from erasurehead_jax.job import build_data
 from erasurehead_jax.objectives import AbstractObjective
-from erasurehead_jax.rundir.files import SUMMARY, write_json
+from erasurehead_jax.rundir.files import SUMMARY, replacing, write_json
 from erasurehead_jax.rundir.metrics import why_no_metric
 from erasurehead_jax.rundir.versions import versions
-from erasurehead_jax.settings import check_numbers
+from erasurehead_jax.settings import WhatIfSettings, check_values
 from erasurehead_jax.whatif.figures import frontier_figure, timing_figure, training_figure
 from erasurehead_jax.whatif.frontier import default_target, frontier
 from erasurehead_jax.whatif.grid import GridPoint, axes, grid_points, label_columns
@@ -68,19 +68,14 @@ def whatif(cfg: DictConfig) -> None:
 
 def check(cfg: DictConfig) -> Study:
     """Builds the whole grid, so that nothing starts with an invalid setting. Raises ConfigError."""
-    if cfg.mode not in ("timing", "training"):
-        raise ConfigError(f"mode={cfg.mode}: must be timing or training")
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    check_values(WhatIfSettings, config)
     if "scheme" not in axes(cfg.grid):
         raise ConfigError("grid.scheme=null: must name at least one scheme")
     task = list(HydraConfig.get().overrides.task)
     if any(override.startswith("scheme=") for override in task):
         raise ConfigError("scheme: the schemes of a what-if must be set as grid.scheme=[...]")
-    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    check_numbers(config)
-    require_whole("seeds", cfg.seeds, 1)
     require_whole("seed + seeds", cfg.seed + cfg.seeds, 1)
-    if cfg.chunk is not None:
-        require_whole("chunk", cfg.chunk, 1)
     jax.config.update("jax_enable_x64", cfg.x64)
     training = cfg.mode == "training"
     objective, dataset = build_data(config) if training else (None, None)
@@ -120,12 +115,7 @@ def _fits(bare: DictConfig, override: str) -> bool:
 def _targets(cfg: DictConfig) -> list[float] | None:
     if cfg.targets is None:
         return None
-    targets = list(cfg.targets) if isinstance(cfg.targets, ListConfig) else [cfg.targets]
-    for target in targets:
-        require_number("targets", target)
-    if not targets:
-        raise ConfigError("targets=[]: must have at least one value of the test metric, or be null")
-    return [float(target) for target in targets]
+    return [float(target) for target in (cfg.targets if isinstance(cfg.targets, ListConfig) else [cfg.targets])]
 
 
 def _time(study: Study, run_dir: Path, console: Console) -> None:
@@ -189,9 +179,8 @@ def _save_summary(study: Study, run_dir: Path, more: dict[str, Any]) -> None:
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    partial = path.with_suffix(".partial")
-    table.to_csv(partial, index=False)
-    partial.replace(path)
+    with replacing(path) as unfinished:
+        table.to_csv(unfinished, index=False)
 
 
 @contextmanager

@@ -12,13 +12,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from erasurehead_jax.codes import Uncoded
 from erasurehead_jax.data import block_bounds
 from erasurehead_jax.delays import AbstractDelay
-from erasurehead_jax.errors import ConfigError, require_choice
+from erasurehead_jax.errors import ConfigError, shown
 from erasurehead_jax.job import build_scheme, instantiate, make_optimizer
 from erasurehead_jax.rundir.kinds import Kind, scheme_kind
-from erasurehead_jax.settings import check_numbers
+from erasurehead_jax.settings import WhatIfSettings, check_values
 from erasurehead_jax.simulation.engine import Point
 from erasurehead_jax.stopping import AnyOf
-from erasurehead_jax.types import Late
 
 GROUPS = ("scheme", "delay")  # axes whose values name config files
 SETTINGS = ("workers", "blocks", "load", "wait_for", "late", "l2", "compute_s", "overhead_s")  # axes by their own name
@@ -69,11 +68,11 @@ class _Impossible(ConfigError):
     """Settings that are valid by themselves but do not fit together."""
 
 
-def axes(grid: DictConfig | None) -> dict[str, list[Any]]:
+def axes(grid: Any) -> dict[str, list[Any]]:
     """The axes of the grid, each with its values. Raises ConfigError for an axis without values."""
     found = {}
-    if grid is None:
-        raise ConfigError("grid=null: must name at least one scheme, as grid.scheme=[...]")
+    if not isinstance(grid, DictConfig):
+        raise ConfigError(f"grid={shown(grid)}: must name at least one scheme, as grid.scheme=[...]")
     for name, values in grid.items():
         if values is None:
             continue
@@ -172,8 +171,7 @@ def _identity(config: dict[str, Any]) -> str:
 def _grid_point(
     config: dict[str, Any], chosen: dict[str, Any], own: tuple[str, ...], train_rows: int | None
 ) -> GridPoint:
-    check_numbers(config)
-    require_choice("late", config["late"], Late)
+    check_values(WhatIfSettings, config)
     optimizer = make_optimizer(config)
     delay = instantiate("delay", config, AbstractDelay)
     try:

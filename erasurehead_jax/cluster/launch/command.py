@@ -17,8 +17,6 @@ STUB = str(Path(__file__).with_name("stub.py"))
 def find_program(cluster: dict[str, Any]) -> str:
     """The program that starts ranks: beside this Python, else on the PATH. Raises ConfigError if it is not found."""
     named = cluster["program"]
-    if not isinstance(named, str):
-        raise ConfigError(f"cluster.program={named}: must be the name of a program")
     beside = str(Path(sys.executable).parent)
     found = shutil.which(named, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
     if found is None:
@@ -35,7 +33,7 @@ def require_startable(config: dict[str, Any]) -> None:
     if not isinstance(options, list) or not all(isinstance(option, str | int) for option in options):
         raise ConfigError(f"cluster.options={options}: must be a list of strings")
     most = cluster["most_ranks"]
-    if most is not None and (type(most) is not int or ranks > most):
+    if most is not None and ranks > most:
         raise ConfigError(
             f"workers={config['workers']}: needs {ranks} ranks with the master, but the job has {most} tasks; "
             f"request --ntasks={ranks}, or use fewer workers"
@@ -53,11 +51,6 @@ def command(spec: JobSpec) -> list[str]:
     values = environment()
     carried = [f"{name}={values[name]}" for name in CARRIED if name in values]
     host, process = spec.launcher
-    stub = [sys.executable, "-I", "-S", STUB, warm_up(cluster["program"]), host, str(process)]
+    forked = forkserver.address(start=cluster["program"] != "srun")  # srun's ranks belong to their own job step
+    stub = [sys.executable, "-I", "-S", STUB, forked, host, str(process)]
     return [*start, *stub, spec.to_json(), *carried]
-
-
-def warm_up(program: str) -> str:
-    """The address of this command's fork servers. Starts one in the background if ranks may run on this host."""
-    here = program != "srun"  # srun's ranks belong to their own job step
-    return forkserver.address(start=here)
