@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -208,18 +209,19 @@ def train(folder: Path, *overrides: str, **env: str) -> Finished:
     return Finished(status, out, err, folder / "run")
 
 
+def execute(
+    line: Sequence[str | Path], folder: Path, limit_s: float = LIMIT_S, /, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a folder to its end, whatever its status."""
+    return subprocess.run(
+        line, cwd=folder, env=environment(**env), capture_output=True, text=True, timeout=limit_s, check=False
+    )
+
+
 def train_cold(folder: Path, *overrides: str, **env: str) -> Finished:
     """The same in a process of its own, as a user starts it."""
     run_dir = folder / "run"
-    done = subprocess.run(
-        command(*overrides, f"hydra.run.dir={run_dir}"),
-        cwd=folder,
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    done = execute(command(*overrides, f"hydra.run.dir={run_dir}"), folder, **env)
     return Finished(done.returncode, done.stdout, done.stderr, run_dir)
 
 

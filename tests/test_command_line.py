@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from harness import LIMIT_S, SMALL, Finished, command, environment, train, train_cold, train_many
+from harness import LIMIT_S, SMALL, Finished, command, environment, execute, train, train_cold, train_many
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings, strategies as st
 from omegaconf import OmegaConf
@@ -232,7 +232,7 @@ def test_a_command_that_runs_once_is_run(env: dict[str, str], monkeypatch):
 def test_mpirun_of_the_command(tmp_path: Path):
     line = [Path(sys.executable).parent / "mpirun", "-n", "3", "--map-by", ":OVERSUBSCRIBE", *command("rounds=1")]
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    done = subprocess.run(line, cwd=tmp_path, env=environment(**root), capture_output=True, text=True, timeout=LIMIT_S)
+    done = execute(line, tmp_path, **root)
     assert done.returncode == 2
     assert done.stderr.count("error: mpirun or srun has started this command 3 times") == 1
     assert list(tmp_path.iterdir()) == []

@@ -3,14 +3,13 @@
 import ast
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from harness import LIMIT_S, environment
+from harness import execute
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -58,15 +57,7 @@ def run(command: Command, folder: Path) -> None:
     quick = QUICK[command.name]
     replaced = {override.split("=")[0] for override in quick}
     kept = [argument for argument in command.arguments if argument.split("=")[0] not in replaced]
-    done = subprocess.run(
-        [sys.executable, "-m", f"erasurehead_jax.{command.name}", *kept, *quick],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    done = execute([sys.executable, "-m", f"erasurehead_jax.{command.name}", *kept, *quick], folder)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import LIMIT_S, TESTS, Finished, Live, command, environment, train
+from harness import LIMIT_S, TESTS, Finished, Live, command, execute, train
 
 import erasurehead_jax
 from erasurehead_jax.cluster.hosts import require_alike
@@ -72,9 +72,7 @@ def test_a_throttled_link_slows_uncoded_only(hosts: tuple[str, ...], tmp_path: P
     sh("ip", "netns", "exec", "eh-3", "tc", "qdisc", "add", "dev", "eth0", "root", *SLOW_LINK)
     try:
         line = command("-m", *hosts, "rounds=12", "scheme=uncoded,egc,erasurehead", "hydra.sweep.dir=sweep")
-        done = subprocess.run(
-            line, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=2 * LIMIT_S, check=False
-        )
+        done = execute(line, tmp_path, 2 * LIMIT_S)
     finally:
         sh("ip", "netns", "exec", "eh-3", "tc", "qdisc", "del", "dev", "eth0", "root")
     assert done.returncode == 0, done.stderr

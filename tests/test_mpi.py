@@ -2,14 +2,13 @@
 
 import itertools
 import json
-import subprocess
 from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
-from harness import LIMIT_S, SMALL, Finished, command, environment, train
+from harness import SMALL, Finished, command, execute, train
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from reference import gradient_descent
@@ -229,17 +228,11 @@ def test_any_optax_transformation(tmp_path: Path):
 
 def test_multirun(tmp_path: Path):
     line = command("-m", *SMALL, "rounds=2", "scheme=uncoded,egc", f"hydra.sweep.dir={tmp_path / 'sweep'}")
-    done = subprocess.run(line, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=LIMIT_S)
+    done = execute(line, tmp_path)
     assert done.returncode == 0, done.stderr
     summaries = sorted((tmp_path / "sweep").glob("*/summary.json"))
     assert [json.loads(path.read_text())["scheme"] for path in summaries] == ["uncoded", "egc"]
-    report = subprocess.run(
-        [command()[0], "-m", "erasurehead_jax.report", str(tmp_path / "sweep")],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-    )
+    report = execute([command()[0], "-m", "erasurehead_jax.report", tmp_path / "sweep"], tmp_path)
     assert report.returncode == 0, report.stderr
     table = pd.read_csv(tmp_path / "sweep" / "report" / "synthetic-nodelay.csv")
     assert list(table["scheme"]) == ["uncoded", "egc c=2"]

@@ -1,13 +1,12 @@
 """The jobs of a multirun share their ranks: results, failures and dead workers."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from harness import LIMIT_S, SMALL, TESTS, Finished, command, environment, ranks_of, train
+from harness import LIMIT_S, SMALL, TESTS, Finished, command, execute, ranks_of, train
 
 from erasurehead_jax.cluster.signals import CONNECTED
 
@@ -17,15 +16,8 @@ CERTAIN = (*SMALL, "delay._target_=harness.Spaced", "checkpoint.every=3")  # the
 
 def multirun(folder: Path, *overrides: str) -> list[Finished]:
     """The results of all jobs, in order; each has the status of the multirun."""
-    done = subprocess.run(
-        command("-m", *overrides, f"hydra.sweep.dir={folder / 'sweep'}", "hydra.sweep.subdir=${hydra:job.num}"),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    where = (f"hydra.sweep.dir={folder / 'sweep'}", "hydra.sweep.subdir=${hydra:job.num}")
+    done = execute(command("-m", *overrides, *where), folder)
     jobs = sorted((folder / "sweep").glob("[0-9]*"), key=lambda path: int(path.name))
     return [Finished(done.returncode, done.stdout, done.stderr, job) for job in jobs]
 
@@ -75,15 +67,7 @@ def test_other_ranks_for_another_number_of_workers(tmp_path: Path):
 
 def test_dead_workers_are_replaced(tmp_path: Path):
     """One worker is killed during the first job, and one while the ranks wait for the third."""
-    done = subprocess.run(
-        [sys.executable, TESTS / "killed_between.py", *CERTAIN, "scheme=egc"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=2 * LIMIT_S,
-        check=False,
-    )
+    done = execute([sys.executable, TESTS / "killed_between.py", *CERTAIN, "scheme=egc"], tmp_path, 2 * LIMIT_S)
     assert done.returncode == 0, done.stderr
     jobs = [Finished(0, "", "", tmp_path / name / "0") for name in ("first", "second", "third")]
     assert [len(job.history) for job in jobs] == [8] * 3

@@ -5,13 +5,12 @@ killed after five of forty rounds, and a what-if (without its figures).
 """
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import LIMIT_S, TESTS, environment, train
+from harness import TESTS, execute, train
 
 OLD = TESTS / "data" / "v0.1"
 
@@ -30,14 +29,7 @@ def test_a_run_of_version_0_1_is_resumed(tmp_path: Path):
 
 def test_runs_of_version_0_1_are_reported(tmp_path: Path):
     shutil.copytree(OLD, tmp_path / "runs")
-    done = subprocess.run(
-        [sys.executable, "-m", "erasurehead_jax.report", tmp_path / "runs"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    done = execute([sys.executable, "-m", "erasurehead_jax.report", tmp_path / "runs"], tmp_path)
     assert done.returncode == 0, done.stderr
     report = (tmp_path / "runs" / "report" / "report.md").read_text()
     assert "egc c=2" in report and "uncoded" in report

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from harness import LIMIT_S, SMALL, environment, train
+from harness import SMALL, execute, train
 
 from erasurehead_jax.report.claims import findings
 from erasurehead_jax.report.runs import compare, load_runs, run_folders
@@ -20,8 +20,7 @@ SIMULATED = (*SMALL, "backend=simulate", "delay=exponential", "delay.mean_s=0.1"
 
 
 def report(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "erasurehead_jax.report", *arguments]
-    return subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    return execute([sys.executable, "-m", "erasurehead_jax.report", *arguments], Path.cwd())
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +149,7 @@ def test_a_whatif_is_reported(tmp_path: Path):
         "rounds=5",
         "seeds=2",
     ]
-    subprocess.run([*line, f"hydra.run.dir={tmp_path / 'study'}"], env=environment(), check=True, capture_output=True)
+    execute([*line, f"hydra.run.dir={tmp_path / 'study'}"], tmp_path).check_returncode()
     done = report(str(tmp_path))
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "report" / "report.md").read_text()

@@ -4,14 +4,13 @@ import os
 import platform
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import LIMIT_S, SMALL, SMALL_DATA, TESTS, Finished, Live, environment, ranks_of, train
+from harness import LIMIT_S, SMALL, SMALL_DATA, TESTS, Finished, Live, execute, ranks_of, train
 
 from erasurehead_jax import FractionalRepetition
 from erasurehead_jax.cluster.launch.command import find_program
@@ -252,9 +251,9 @@ def test_divergence_keeps_the_last_finite_model(tmp_path: Path):
 def test_messages_of_a_wrong_length_or_from_the_dead(tmp_path: Path):
     """tests/odd_worker.py: rank 0 is the real transport, rank 1 sends what it should not, rank 2 dies."""
     line = [find_program({"program": "mpirun"}), "-n", "3", "--with-ft", "ulfm", "--map-by", ":OVERSUBSCRIBE"]
-    env = environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     line += [sys.executable, str(TESTS / "odd_worker.py")]
-    done = subprocess.run(line, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)
+    done = execute(line, tmp_path, **root)
     told = [line for line in done.stdout.splitlines() if line.startswith("heard")]
     assert told == [
         "heard Answer(round=-1, message=0)",

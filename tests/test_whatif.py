@@ -6,7 +6,6 @@ from scratch.
 
 import multiprocessing
 import os
-import subprocess
 import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from harness import LIMIT_S, SMALL_DATA, Finished, environment
+from harness import LIMIT_S, SMALL_DATA, Finished, execute
 
 from erasurehead_jax.whatif.__main__ import main, progress_bar
 
@@ -153,9 +152,7 @@ def test_the_same_command_gives_the_same_files(runs: dict[str, Finished], tmp_pa
     """Started as a user starts it."""
     name = "training, 3 at a time"
     command = [sys.executable, "-m", "erasurehead_jax.whatif", *COMMANDS[name], f"hydra.run.dir={tmp_path / 'run'}"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
+    done = execute(command, tmp_path)
     assert done.returncode == 0, done.stderr
     for file in ("whatif.csv", "frontier.csv", "recommendation.txt"):
         assert (tmp_path / "run" / file).read_bytes() == (runs[name].run_dir / file).read_bytes()
