@@ -53,7 +53,7 @@ def as_signs(dataset: Dataset) -> Dataset:
         high = _second_name(dataset, np.union1d(train, test))
     signs = [np.where(target == high, 1.0, -1.0) for target in (train, test)]
     parts = [Rows(rows.features, sign) for rows, sign in zip((dataset.train, dataset.test), signs, strict=True)]
-    return Dataset(dataset.name, *parts)
+    return Dataset(dataset.name, parts[0], parts[1])
 
 
 def _require_classes(dataset: Dataset, low: int) -> bool:

@@ -1,5 +1,7 @@
 """Rows, data sets and blocks."""
 
+from typing import Any
+
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Int, Shaped
@@ -30,11 +32,16 @@ class Rows(eqx.Module):
 
 
 class Dataset(eqx.Module):
-    """Training and test rows over the same columns."""
+    """Training and test rows over the same columns.
+
+    `classes` are the names or numbers of the classes of a classification, in the order of their codes, once an
+    objective has converted the targets.
+    """
 
     name: str = eqx.field(static=True)
     train: Rows
     test: Rows
+    classes: tuple[Any, ...] | None = eqx.field(static=True, default=None)
 
     @property
     def dim(self) -> int:

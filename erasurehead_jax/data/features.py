@@ -1,12 +1,14 @@
 """Design matrices, dense or one-hot (kept as an index matrix): X @ x, X.T @ r, and the columns that rows touch."""
 
+import math
 from abc import abstractmethod
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from erasurehead_jax.types import AnyArray
 
@@ -27,6 +29,19 @@ class AbstractFeatures(eqx.Module):
     @abstractmethod
     def dim(self) -> int:
         """d."""
+
+    def __matmul__(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
+        return self.matvec(x)
+
+    def inputs(self, dtype: np.dtype) -> Any:
+        """What a model is given: the features themselves, of which it may use `features @ W` and `len(features)`; dense
+        ones are an array.
+        """
+        del dtype
+        return self
+
+    def __len__(self) -> int:
+        return self.rows
 
     @abstractmethod
     def matvec(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
@@ -54,9 +69,9 @@ class AbstractFeatures(eqx.Module):
 
 
 class Dense(AbstractFeatures):
-    """A matrix of numbers."""
+    """An array of numbers whose first axis is the rows: a matrix, or images. A linear model sees it flattened."""
 
-    matrix: Float[AnyArray, "m d"]
+    matrix: Shaped[AnyArray, "m *shape"]
 
     @property
     def rows(self) -> int:
@@ -64,13 +79,16 @@ class Dense(AbstractFeatures):
 
     @property
     def dim(self) -> int:
-        return self.matrix.shape[1]
+        return math.prod(self.matrix.shape[1:])
+
+    def inputs(self, dtype: np.dtype) -> Array:
+        return jnp.asarray(self.matrix, dtype)
 
     def matvec(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
-        return jnp.matmul(jnp.asarray(self.matrix, x.dtype), jnp.asarray(x))
+        return jnp.tensordot(self._flat(x.dtype), jnp.asarray(x), 1)
 
     def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
-        return jnp.matmul(jnp.asarray(self.matrix, r.dtype).T, jnp.asarray(r))
+        return jnp.tensordot(self._flat(r.dtype).T, jnp.asarray(r), 1)
 
     def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "Dense":
         return Dense(self.matrix[rows])
@@ -79,7 +97,7 @@ class Dense(AbstractFeatures):
         return None
 
     def restrict(self, columns: Int[np.ndarray, " t"]) -> "Dense":
-        return Dense(self.matrix[:, columns])
+        return Dense(np.asarray(self.matrix).reshape(self.rows, -1)[:, columns])
 
     def first_bad(self) -> str | None:
         matrix = np.asarray(self.matrix)
@@ -88,8 +106,12 @@ class Dense(AbstractFeatures):
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(matrix.sum()) or (finite := np.isfinite(matrix)).all():  # the sum allocates no second matrix
                 return None
-        row, column = np.argwhere(~finite)[0]
-        return f"row {row}, column {column}: {matrix[row, column]} must be a finite number"
+        row, *column = np.argwhere(~finite)[0].tolist()
+        where = ", ".join(map(str, column))
+        return f"row {row}, column {where}: {matrix[row, *column]} must be a finite number"
+
+    def _flat(self, dtype: np.dtype) -> Float[Array, "m d"]:
+        return jnp.asarray(self.matrix, dtype).reshape(self.rows, -1)
 
 
 class OneHot(AbstractFeatures):
