@@ -12,10 +12,11 @@ from hydra.errors import InstantiationException
 from jax.tree_util import Partial
 from jaxtyping import Float
 
-from erasurehead_jax.data import Dataset, block_bounds, require_sound
+from erasurehead_jax.data import Dataset, require_sound
 from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import ConfigError, shown
 from erasurehead_jax.objectives import AbstractObjective
+from erasurehead_jax.sampling import Sampling, make_sampling
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.settings import Settings, read_settings, require_callable
@@ -74,6 +75,11 @@ class Job(NamedTuple):
     scheme: Scheme
     delay: AbstractDelay
     settings: Settings
+    sampling: Sampling
+
+    def scheme_in(self, t: int) -> Scheme:
+        """The scheme of round t, which may have to be exact."""
+        return self.scheme.exactly() if self.sampling.waits_for_exact(t) else self.scheme
 
     def delays(self) -> Callable[[int], Float[np.ndarray, " k"]]:
         """A function from a round to the seconds that each worker sleeps; the same in both backends."""
@@ -97,9 +103,15 @@ def build(config: dict[str, Any], data_checked: bool = False) -> Job:
     scheme = build_scheme(config)
     delay = build_delay(config)
     objective, dataset = build_data(config, data_checked)
-    block_bounds(len(dataset.train), scheme.code.blocks)
     l2 = 1 / len(dataset.train) if settings.l2 is None else settings.l2
-    return Job(Problem(objective, dataset, l2), scheme, delay, settings)
+    sampling = build_sampling(config, len(dataset.train))
+    return Job(Problem(objective, dataset, l2), scheme, delay, settings, sampling)
+
+
+def build_sampling(config: dict[str, Any], rows: int | None) -> Sampling:
+    """The rows of each round, of `rows` training rows (None: unknown). Raises ConfigError if they do not fit."""
+    svrg = config["variance_reduction"] is not None
+    return make_sampling(config["batch"], svrg, config["snapshot_every"], config["snapshot"], rows, config["blocks"])
 
 
 def build_data(config: dict[str, Any], data_checked: bool = False) -> tuple[AbstractObjective, Dataset]:

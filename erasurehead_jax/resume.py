@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import jax.numpy as jnp
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -70,7 +69,7 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
             raise ConfigError(
                 f"resume={run_dir}: backend={config['backend']} writes no checkpoints; start the run again"
             )
-        template = start(make_optimizer(config)(), jnp.asarray(job.problem.start(job.settings.seed)))
+        template = start(make_optimizer(config)(), job.problem.start(job.settings.seed), job.sampling.points > 1)
         metric = job.problem.objective.metric
         path, snapshot, refused = newest(run_dir, config, template, metric, job.scheme.code.messages)
         if snapshot and snapshot.progress.rounds > config["rounds"]:

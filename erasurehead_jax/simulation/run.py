@@ -23,9 +23,8 @@ SIMULATED = "simulated"  # in place of a host name
 def make_point(job: Job, config: dict[str, Any]) -> Point:
     """The point that simulates this job. Raises ConfigError for an unknown late policy."""
     settings, optimizer = job.settings, make_optimizer(config)
-    return Point(
-        job.scheme, job.delay, settings.late, settings.compute_s, settings.overhead_s, optimizer, job.problem.l2
-    )
+    times = settings.compute_s, settings.overhead_s
+    return Point(job.scheme, job.delay, settings.late, *times, optimizer, job.problem.l2, job.sampling)
 
 
 def run_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> Ending:
