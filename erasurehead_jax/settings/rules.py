@@ -45,7 +45,7 @@ def share_or_whole() -> Rule:
                 f"{field}={shown(value)}: must be a share between 0 and 1, such as 0.1, or a whole number of rows"
             )
 
-    schema = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "integer", "minimum": 1}]}
+    schema = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, whole(1).schema]}
     return Rule(check, "share | whole number", schema)
 
 
