@@ -24,6 +24,7 @@ from .objectives import (
     LeastSquares as LeastSquares,
     Logistic as Logistic,
 )
+from .results import Run as Run, load as load
 from .scheme import Scheme as Scheme, collect as collect
 from .stopping import (
     AbstractStop as AbstractStop,
@@ -34,3 +35,4 @@ from .stopping import (
     Decodable as Decodable,
     DecodeError as DecodeError,
 )
+from .training import train as train

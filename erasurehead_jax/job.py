@@ -29,6 +29,7 @@ class JobSpec(NamedTuple):
     choices: dict[str, str]  # config group -> chosen file
     run_dir: str
     checkpoint: str | None  # to resume from
+    parts: bool  # whether the objects come from a parcel in the run directory
     launched_s: float  # since the epoch
     launcher: tuple[str, int]  # its host and process id
     more: bool  # whether another job may follow
@@ -68,6 +69,18 @@ class Problem(NamedTuple):
         return np.asarray(self.objective.init(init, self.dataset), self.dtype)
 
 
+class Parts(NamedTuple):
+    """Objects of a run that were made in Python, where a config has a `_target_`."""
+
+    dataset: Dataset
+    objective: AbstractObjective
+    scheme: Scheme
+    delay: AbstractDelay
+    optimizer: Callable[[], Any]  # makes an optax.GradientTransformation
+    tracking: Any
+    callbacks: tuple[Callable[..., Any], ...]
+
+
 class Job(NamedTuple):
     """The objects of one training run, and its settings."""
 
@@ -76,6 +89,9 @@ class Job(NamedTuple):
     delay: AbstractDelay
     settings: Settings
     sampling: Sampling
+    optimizer: Callable[[], Any]  # makes the optax transformation. Workers need none, and optax is slow to import
+    tracking: Callable[[], Any]
+    callbacks: tuple[Callable[..., Any], ...]
 
     def scheme_in(self, t: int) -> Scheme:
         """The scheme of round t, which may have to be exact."""
@@ -93,19 +109,33 @@ class Job(NamedTuple):
         return delays_s
 
 
-def build(config: dict[str, Any], data_checked: bool = False) -> Job:
-    """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule.
+def build(config: dict[str, Any], parts: Parts | None = None, data_checked: bool = False) -> Job:
+    """The objects of a resolved config, except those in `parts`. Needs x64 enabled if the config says so.
 
     With `data_checked` the values of the data set are not checked again: the launcher has done so for its ranks.
+    Raises ConfigError for the first setting that breaks a rule.
     """
     settings = read_settings(config)
-    jax.config.update("jax_enable_x64", settings.x64)
-    scheme = build_scheme(config)
-    delay = build_delay(config)
-    objective, dataset = build_data(config, data_checked)
+    scheme = build_scheme(config, parts and parts.scheme)
+    delay = build_delay(config, parts and parts.delay)
+    objective, dataset = (
+        suited(parts.objective, parts.dataset, data_checked) if parts else build_data(config, data_checked)
+    )
     l2 = 1 / len(dataset.train) if settings.l2 is None else settings.l2
     sampling = build_sampling(config, len(dataset.train))
-    return Job(Problem(objective, dataset, l2), scheme, delay, settings, sampling)
+    problem = Problem(objective, dataset, l2)
+    if parts:
+        made = parts.optimizer, lambda: parts.tracking, parts.callbacks
+    else:
+        tracking = lambda: instantiate("tracking", config)
+        made = lambda: make_optimizer(config)(), tracking, _callbacks(config["callbacks"])
+    return Job(problem, scheme, delay, settings, sampling, *made)
+
+
+def _callbacks(listed: Any) -> tuple[Callable[..., Any], ...]:
+    if not isinstance(listed, list):
+        raise ConfigError(f"callbacks={shown(listed)}: must be a list of groups with a _target_")
+    return tuple(instantiate(f"callbacks.{i}", {f"callbacks.{i}": each}) for i, each in enumerate(listed))
 
 
 def build_sampling(config: dict[str, Any], rows: int | None) -> Sampling:
@@ -120,7 +150,13 @@ def build_data(config: dict[str, Any], data_checked: bool = False) -> tuple[Abst
     Raises ConfigError for a value that is not allowed.
     """
     objective = instantiate("objective", config, AbstractObjective)
-    dataset = _dataset(json.dumps(config["data"]), config["x64"], data_checked)
+    return suited(objective, _dataset(json.dumps(config["data"]), config["x64"], data_checked), True)
+
+
+def suited(objective: AbstractObjective, dataset: Dataset, data_checked: bool) -> tuple[AbstractObjective, Dataset]:
+    """The objective and the data set, each in the form that the other needs. Raises ConfigError if they do not fit."""
+    if not data_checked:
+        require_sound(dataset)
     made = objective.check(dataset)
     return objective, dataset if made is None else made  # an objective may only check the data
 
@@ -134,9 +170,9 @@ def _dataset(data: str, x64: bool, data_checked: bool) -> Dataset:
     return dataset
 
 
-def build_scheme(config: dict[str, Any]) -> Scheme:
+def build_scheme(config: dict[str, Any], made: Scheme | None = None) -> Scheme:
     """The scheme. Raises ConfigError if its code has other numbers of workers or blocks than the config."""
-    scheme = instantiate("scheme", config, Scheme)
+    scheme: Scheme = instantiate("scheme", config, Scheme) if made is None else made
     for name in ("workers", "blocks"):
         found = getattr(scheme.code, name)
         if found != config[name]:
@@ -147,18 +183,15 @@ def build_scheme(config: dict[str, Any]) -> Scheme:
     return scheme
 
 
-def build_delay(config: dict[str, Any]) -> AbstractDelay:
+def build_delay(config: dict[str, Any], made: AbstractDelay | None = None) -> AbstractDelay:
     """The straggler model. Raises ConfigError if it does not cover the config's workers and rounds."""
-    delay = instantiate("delay", config, AbstractDelay)
+    delay: AbstractDelay = instantiate("delay", config, AbstractDelay) if made is None else made
     delay.check(config["workers"], config["rounds"])
     return delay
 
 
 def make_optimizer(config: dict[str, Any]) -> Partial:
-    """The optax transformation as a partial call, so that the simulator can map over its numbers.
-
-    It is not part of a Job: workers need no optimizer, and optax is slow to import.
-    """
+    """The optax transformation as a partial call, so that the simulator can map over its numbers."""
     made = instantiate("optimizer", {"optimizer": (config["optimizer"] or {}) | {"_partial_": True}})
     optimizer = Partial(made.func, *made.args, **made.keywords)
     try:

@@ -17,12 +17,12 @@ from erasurehead_jax.cluster.protocol import Journal
 from erasurehead_jax.cluster.replay import recording
 from erasurehead_jax.cluster.signals import INTERRUPT, Outcome, Started, send
 from erasurehead_jax.errors import Status, Stopped
-from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
+from erasurehead_jax.job import Job, JobSpec
 from erasurehead_jax.rundir.files import storing
 from erasurehead_jax.rundir.life import AbstractBackend, Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.rundir.versions import versions
-from erasurehead_jax.tracking import AbstractTracking, Finished, report
+from erasurehead_jax.tracking import begin_tracking, report
 from erasurehead_jax.update import iterate
 
 STOP_SIGNALS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # from the launcher, and from a scheduler
@@ -56,10 +56,11 @@ def _lead(
     job: Job, spec: JobSpec, hosts: Sequence[str], stop_requested: Callable[[], bool], journal: Journal | None
 ) -> bool:
     run_dir, shutdown_s = Path(spec.run_dir), job.settings.cluster.shutdown_s
-    master = Master(job, make_optimizer(spec.config)(), hosts, journal)
+    master = Master(job, job.optimizer(), hosts, journal)
     with storing(run_dir):
         checkpoints = Checkpoints(run_dir, spec.config)
         recorder = _recorder(job, master, checkpoints, spec)
+    tracked = begin_tracking(job, spec, recorder)
     send(Started())
     ready_s = time.time() - spec.launched_s
     log.info("%d workers ready after %.1f s, including compilation", master.rounds.protocol.alive.sum(), ready_s)
@@ -67,8 +68,7 @@ def _lead(
     backend = MpiBackend(job, master, checkpoints, hosts, stop_requested)
     ending, summary = live(spec, backend, recorder)
     if summary:
-        finished = Finished(run_dir, spec.config, spec.choices, summary)
-        report(instantiate("tracking", spec.config, AbstractTracking), finished)
+        report(job.tracking(), tracked._replace(summary=summary))
     until_s = max(backend.ended_s + GOODBYE_SHARE * shutdown_s, time.perf_counter() + 0.1 * shutdown_s)
     hanging = master.rounds.staying(until_s)
     stay = spec.more and ending.status == Status.OK and not hanging and master.rounds.complete
@@ -134,6 +134,8 @@ class MpiBackend(AbstractBackend):
                 self._unwritten.append(finished)
                 if recorder.due(t):
                     self._master.rounds.pause(write)
+                if recorder.stopped:
+                    return Ending(Status.OK, "")
             write()
         except Stopped as error:
             return Ending(error.status, str(error))

@@ -40,6 +40,12 @@ def history_columns(metric: str) -> list[str]:
     return [*clock, "lost", "faulty", LAST_HOST, "train_loss", "test_loss", f"test_{metric}"]
 
 
+def measured_columns(run_dir: Path) -> list[str]:
+    """The columns of a run's history.csv that an evaluation fills."""
+    with (run_dir / HISTORY).open(newline="") as file:
+        return next(csv.reader(file))[-3:]
+
+
 def require_empty(run_dir: Path) -> None:
     """Raises ConfigError unless the run directory is missing or empty."""
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):

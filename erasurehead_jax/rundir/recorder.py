@@ -1,7 +1,7 @@
 """Records the rounds of both backends, evaluates them off the clock, and writes the summary."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job
+from erasurehead_jax.rundir.callbacks import Callback, Evaluation, early_stops
 from erasurehead_jax.rundir.files import (
     ARRIVALS,
     ARRIVED,
@@ -70,8 +71,11 @@ class Recorder:
         self._job, self._run_dir = job, run_dir
         self._evaluator = None
         self._x = x
+        self.stopped: str | None = None  # why the run ends before its last round, if by its own rules
+        self._since: list[dict[str, Any]] = []  # rows since the last evaluation
         rounds, self.clock_s, self.recorded_s, self.eval_s = done
         self.history = History(run_dir, job.problem.objective.metric, rounds)
+        self._callbacks: list[Callback] = [*early_stops(self.history.columns[-1], job.settings), *job.callbacks]
         waiting = 0 if job.settings.evaluate_every else rounds - self.history.evaluated
         iterates, arrivals = (folder / ITERATES, folder / ARRIVED) if folder else (None, None)
         self._iterates = Vectors(iterates, len(x), job.problem.dtype, waiting)
@@ -107,16 +111,32 @@ class Recorder:
         """Adds a round, with its metrics if due. Raises Diverged if the training loss is not finite."""
         began_s = time.perf_counter()
         metrics = self._evaluate([done.x[None]])[0] if self.due(done.round) else {}
-        self.eval_s += time.perf_counter() - began_s if metrics else 0.0
+        row = {name: getattr(done, name) for name in self.history.columns[:-3]} | metrics
         with storing(self._run_dir):
             if not self._job.settings.evaluate_every:
                 self._iterates.append(done.x)
             self._arrivals.append(done.arrival_s)
-            self.history.append({name: getattr(done, name) for name in self.history.columns[:-3]} | metrics)
+            self.history.append(row)
         self.recorded_s += done.collected_s
         self.clock_s, self._x = done.clock_s, done.x
         if not np.isfinite(metrics.get("train_loss", 0.0)):
             raise Diverged(f"the training loss of round {done.round} is not finite")
+        self._call_back(row)
+        self.eval_s += time.perf_counter() - began_s if metrics else 0.0
+
+    def call(self, callbacks: Iterable[Callback]) -> None:
+        """Has these functions called after every evaluation; the run ends when one returns True."""
+        self._callbacks += callbacks
+
+    def _call_back(self, row: dict[str, Any]) -> None:
+        if not self._callbacks:
+            return
+        self._since.append(row)
+        if "train_loss" in row:
+            evaluation = Evaluation(self._since, self._x)
+            wishes = [(callback, callback(evaluation)) for callback in self._callbacks]
+            ends = [getattr(callback, "reason", "callback") for callback, wish in wishes if wish is True]
+            self.stopped, self._since = next(iter(ends), None), []
 
     def evaluate(self) -> None:
         """Evaluates, in batches, the iterates of all rounds that have not been evaluated yet."""
@@ -185,7 +205,8 @@ class Recorder:
             "train_rows": len(dataset.train),
             "test_rows": len(dataset.test),
             "rounds": rounds,
-            "interrupted": rounds < settings.rounds,
+            "interrupted": rounds < settings.rounds and not self.stopped,
+            "stopped": self.stopped,
             "seed": settings.seed,
             "clock_s": self.clock_s,
             "ideal_s": ideal_s,

@@ -1,6 +1,6 @@
 """Every key of the `train` and `whatif` configs, with its rule and its documentation."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from erasurehead_jax.settings.policies import Late, OnLoss, Snapshot
 from erasurehead_jax.settings.rules import (
@@ -98,6 +98,13 @@ class Settings(NamedTuple):
     ]
     evaluate_every: Annotated[
         int | None, Setting(optional(whole(1)), "null: all iterates after training; N: every N rounds, off the clock")
+    ]
+    stop_at_target: Annotated[bool, Setting(switch(), "end the run once an evaluation has reached the target")]
+    patience: Annotated[
+        int | None, Setting(optional(whole(1)), "end the run after so many evaluations without a better test metric")
+    ]
+    callbacks: Annotated[
+        list[Any], Setting(anything("list of _target_"), "functions called on rank 0 after every evaluation")
     ]
     resume: Annotated[
         str | None, Setting(anything("folder | auto | null"), "a run directory to resume; auto: this run's own")

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -220,7 +221,13 @@ def _command_line(pid: str) -> bytes:
 
 @contextlib.contextmanager
 def _handling(requests: list[int]) -> Iterator[None]:
-    """Collects Ctrl-C and requests to stop, except signals that are ignored (as a shell does for `&`)."""
+    """Collects Ctrl-C and requests to stop, except signals that are ignored (as a shell does for `&`).
+
+    Only the main thread of a process can: elsewhere the run goes on to its end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def collect(number: int, _: object) -> None:
         requests.append(number)
