@@ -18,7 +18,7 @@ from .delays import (
     SlowWorkers as SlowWorkers,
     Trace as Trace,
 )
-from .errors import ConfigError as ConfigError
+from .errors import ConfigError as ConfigError, Diverged as Diverged, Stopped as Stopped, StorageFailed as StorageFailed
 from .objectives import (
     AbstractObjective as AbstractObjective,
     LeastSquares as LeastSquares,
@@ -26,6 +26,13 @@ from .objectives import (
 )
 from .results import Run as Run, load as load
 from .scheme import Scheme as Scheme, collect as collect
+from .schemes import (
+    egc as egc,
+    erasurehead as erasurehead,
+    ignore_stragglers as ignore_stragglers,
+    named_scheme as named_scheme,
+    uncoded as uncoded,
+)
 from .stopping import (
     AbstractStop as AbstractStop,
     AllOf as AllOf,
