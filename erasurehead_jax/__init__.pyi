@@ -21,8 +21,13 @@ from .delays import (
 from .errors import ConfigError as ConfigError
 from .objectives import (
     AbstractObjective as AbstractObjective,
+    Huber as Huber,
     LeastSquares as LeastSquares,
     Logistic as Logistic,
+    Metric as Metric,
+    Poisson as Poisson,
+    Softmax as Softmax,
+    SquaredHinge as SquaredHinge,
 )
 from .scheme import Scheme as Scheme, collect as collect
 from .stopping import (

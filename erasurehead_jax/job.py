@@ -103,14 +103,18 @@ def build(config: dict[str, Any], data_checked: bool = False) -> Job:
 
 
 def build_data(config: dict[str, Any], data_checked: bool = False) -> tuple[AbstractObjective, Dataset]:
-    """The objective, and the data set with targets in the form that it needs.
+    """The objective, bound to its data set, and the data set with targets in the form that it needs.
 
     Raises ConfigError for a value that is not allowed.
     """
     objective = instantiate("objective", config, AbstractObjective)
     dataset = _dataset(json.dumps(config["data"]), config["x64"], data_checked)
     made = objective.check(dataset)
-    return objective, dataset if made is None else made  # an objective may only check the data
+    dataset = dataset if made is None else made  # an objective may only check the data
+    objective = objective.bind(dataset)
+    if not data_checked:
+        objective.try_out(dataset)
+    return objective, dataset
 
 
 @lru_cache(maxsize=1)  # successive jobs mostly share their data

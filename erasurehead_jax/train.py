@@ -32,7 +32,7 @@ from erasurehead_jax.refusals import override
 from erasurehead_jax.resume import AUTO, begun, is_done, resumed, run_dir_of
 from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY, owned
 from erasurehead_jax.rundir.life import Ending
-from erasurehead_jax.rundir.metrics import why_no_metric
+from erasurehead_jax.rundir.metrics import doubts
 from erasurehead_jax.rundir.progress import RoundsBar, summary_table
 from erasurehead_jax.tracking import AbstractTracking
 
@@ -116,8 +116,8 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
     make_optimizer(config)
     instantiate("tracking", config, AbstractTracking)
     _ = job.problem.parameters  # fails if the objective cannot be initialised
-    if problem := why_no_metric(*job.problem[:2]):
-        sys.stderr.write(f"warning: {problem}\n")
+    for doubt in doubts(*job.problem[:2]):
+        sys.stderr.write(f"warning: {doubt}\n")
     if config["backend"] == "mpi":
         require_startable(config)
     else:

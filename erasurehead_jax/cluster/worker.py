@@ -73,7 +73,7 @@ def _tasks(job: Job, messages: list[int], parameters: int) -> tuple[Int[np.ndarr
     zeros = jax.device_put(np.zeros(parameters if touched is None else len(touched), dtype))
     tasks = [
         Task(
-            _chunks(train.take(taken).restrict(touched), weight, job.settings.cluster.chunk_rows, dtype)
+            _chunks(objective.restrict(train.take(taken), touched), weight, job.settings.cluster.chunk_rows, dtype)
             if len(taken)
             else [],  # an empty message is a vector of zeros
             zeros,

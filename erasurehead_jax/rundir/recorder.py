@@ -17,16 +17,18 @@ from erasurehead_jax.rundir.files import (
     ARRIVED,
     ITERATES,
     MODEL,
+    ROUND_COLUMNS,
     SUMMARY,
     History,
     Progress,
     Vectors,
+    metric_columns,
     read_history,
     storing,
     write_arrays,
     write_json,
 )
-from erasurehead_jax.rundir.metrics import BATCH, block_losses, evaluator
+from erasurehead_jax.rundir.metrics import BATCH, block_losses, evaluator, iterates_at_once
 from erasurehead_jax.rundir.targets import reached
 from erasurehead_jax.rundir.telemetry import telemetry
 from erasurehead_jax.rundir.versions import versions
@@ -71,7 +73,8 @@ class Recorder:
         self._evaluator = None
         self._x = x
         rounds, self.clock_s, self.recorded_s, self.eval_s = done
-        self.history = History(run_dir, job.problem.objective.metric, rounds)
+        self._metric = job.problem.objective.metric
+        self.history = History(run_dir, self._metric.name, rounds)
         waiting = 0 if job.settings.evaluate_every else rounds - self.history.evaluated
         iterates, arrivals = (folder / ITERATES, folder / ARRIVED) if folder else (None, None)
         self._iterates = Vectors(iterates, len(x), job.problem.dtype, waiting)
@@ -112,7 +115,7 @@ class Recorder:
             if not self._job.settings.evaluate_every:
                 self._iterates.append(done.x)
             self._arrivals.append(done.arrival_s)
-            self.history.append({name: getattr(done, name) for name in self.history.columns[:-3]} | metrics)
+            self.history.append({name: getattr(done, name) for name in ROUND_COLUMNS} | metrics)
         self.recorded_s += done.collected_s
         self.clock_s, self._x = done.clock_s, done.x
         if not np.isfinite(metrics.get("train_loss", 0.0)):
@@ -123,7 +126,7 @@ class Recorder:
         began_s = time.perf_counter()
         with storing(self._run_dir):
             if not self._job.settings.evaluate_every:
-                self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
+                self.history.fill(self._evaluate(self._iterates.batches(iterates_at_once(len(self._x)))))
                 self._iterates.clear()
             elif self.history.count and "train_loss" not in self.history.last:  # ended early
                 self.history.fill(self._evaluate([self._x[None]]))
@@ -157,11 +160,11 @@ class Recorder:
 
     def _time_to_target(self) -> float | None:
         """Seconds on the clock until the test metric reached the target; None if it never did."""
-        metric, target = self.history.columns[-1], self._job.settings.target
+        name, target = self.history.columns[-1], self._job.settings.target
         if target is None:
             return None
-        rows = (row for row in read_history(self._run_dir) if metric in row)
-        return next((row["clock_s"] for row in rows if reached(metric, row[metric], target)), None)
+        there = lambda row: name in row and reached(row[name], target, self._metric.more_is_better)
+        return next((row["clock_s"] for row in read_history(self._run_dir) if there(row)), None)
 
     def _evaluate(self, batches):
         if self._evaluator is None:
@@ -194,7 +197,8 @@ class Recorder:
             "eval_s": self.eval_s,
             "target": settings.target,
             "time_to_target_s": self._time_to_target(),
-            "final": {name: self.history.last.get(name) for name in self.history.columns[-3:]},
+            "more_is_better": self._metric.more_is_better,
+            "final": {name: self.history.last.get(name) for name in metric_columns(self._metric.name)},
             "versions": versions(),
         }
 
