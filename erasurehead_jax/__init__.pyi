@@ -20,11 +20,13 @@ from .delays import (
 )
 from .errors import ConfigError as ConfigError
 from .objectives import (
+    MLP as MLP,
     AbstractObjective as AbstractObjective,
     Huber as Huber,
     LeastSquares as LeastSquares,
     Logistic as Logistic,
     Metric as Metric,
+    Model as Model,
     Poisson as Poisson,
     Softmax as Softmax,
     SquaredHinge as SquaredHinge,

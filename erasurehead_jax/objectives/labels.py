@@ -1,4 +1,4 @@
-"""From scores to the names of classes."""
+"""From scores to what people read: the names of classes, and probabilities."""
 
 from typing import Any
 
@@ -18,3 +18,11 @@ def class_of(scores: Float[AnyArray, "m *outputs"], classes: tuple[Any, ...] | N
     if classes is None:
         return 2 * codes - 1 if scores.ndim == 1 else codes
     return np.asarray(classes)[codes]
+
+
+def probabilities_of(scores: Float[AnyArray, "m *outputs"]) -> Float[np.ndarray, "m K"]:
+    """The softmax of K logits a row; a single score is the log-odds of the second of two classes."""
+    scores = np.asarray(scores)
+    logits = np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    return odds / odds.sum(1, keepdims=True)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from erasurehead_jax.data import Dataset, Rows, as_classes
 from erasurehead_jax.objectives.base import AbstractObjective
-from erasurehead_jax.objectives.labels import class_of
+from erasurehead_jax.objectives.labels import class_of, probabilities_of
 from erasurehead_jax.objectives.linear import Start, starting_point
 from erasurehead_jax.objectives.metrics import ACCURACY, Metric
 from erasurehead_jax.types import AnyArray, Key, Params
@@ -65,8 +65,7 @@ class Softmax(AbstractObjective):
         return class_of(scores, classes)
 
     def probabilities(self, scores: Float[AnyArray, "m K"]) -> Float[np.ndarray, "m K"]:
-        odds = np.exp(scores - np.max(scores, axis=1, keepdims=True))
-        return odds / odds.sum(1, keepdims=True)
+        return probabilities_of(scores)
 
     @property
     def _K(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from erasurehead_jax.data import Dataset, as_signs
-from erasurehead_jax.objectives.labels import class_of
+from erasurehead_jax.objectives.labels import class_of, probabilities_of
 from erasurehead_jax.objectives.linear import AbstractLinear, Start
 from erasurehead_jax.objectives.metrics import AUC, Metric
 from erasurehead_jax.types import AnyArray
@@ -38,8 +38,7 @@ class Logistic(AbstractLinear):
         return class_of(scores, classes)
 
     def probabilities(self, scores: Float[AnyArray, " m"]) -> Float[np.ndarray, "m 2"]:
-        margin = np.asarray(scores)
-        return np.exp(-np.logaddexp(0, np.stack([margin, -margin], axis=1)))
+        return probabilities_of(scores)
 
 
 class SquaredHinge(AbstractLinear):
