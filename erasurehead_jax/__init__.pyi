@@ -20,9 +20,16 @@ from .delays import (
 )
 from .errors import ConfigError as ConfigError, Diverged as Diverged, Stopped as Stopped, StorageFailed as StorageFailed
 from .objectives import (
+    MLP as MLP,
     AbstractObjective as AbstractObjective,
+    Huber as Huber,
     LeastSquares as LeastSquares,
     Logistic as Logistic,
+    Metric as Metric,
+    Model as Model,
+    Poisson as Poisson,
+    Softmax as Softmax,
+    SquaredHinge as SquaredHinge,
 )
 from .results import Run as Run, load as load
 from .scheme import Scheme as Scheme, collect as collect

@@ -118,9 +118,12 @@ def build(config: dict[str, Any], parts: Parts | None = None, data_checked: bool
     settings = read_settings(config)
     scheme = build_scheme(config, parts and parts.scheme)
     delay = build_delay(config, parts and parts.delay)
-    objective, dataset = (
-        suited(parts.objective, parts.dataset, data_checked) if parts else build_data(config, data_checked)
-    )
+    if parts is None:
+        objective, dataset = build_data(config, data_checked)
+    else:
+        if not data_checked:
+            require_sound(parts.dataset)
+        objective, dataset = suited(parts.objective, parts.dataset, data_checked)
     l2 = 1 / len(dataset.train) if settings.l2 is None else settings.l2
     sampling = build_sampling(config, len(dataset.train))
     problem = Problem(objective, dataset, l2)
@@ -145,20 +148,22 @@ def build_sampling(config: dict[str, Any], rows: int | None) -> Sampling:
 
 
 def build_data(config: dict[str, Any], data_checked: bool = False) -> tuple[AbstractObjective, Dataset]:
-    """The objective, and the data set with targets in the form that it needs.
+    """The objective, bound to its data set, and the data set with targets in the form that it needs.
 
     Raises ConfigError for a value that is not allowed.
     """
     objective = instantiate("objective", config, AbstractObjective)
-    return suited(objective, _dataset(json.dumps(config["data"]), config["x64"], data_checked), True)
+    return suited(objective, _dataset(json.dumps(config["data"]), config["x64"], data_checked), data_checked)
 
 
 def suited(objective: AbstractObjective, dataset: Dataset, data_checked: bool) -> tuple[AbstractObjective, Dataset]:
     """The objective and the data set, each in the form that the other needs. Raises ConfigError if they do not fit."""
-    if not data_checked:
-        require_sound(dataset)
     made = objective.check(dataset)
-    return objective, dataset if made is None else made  # an objective may only check the data
+    dataset = dataset if made is None else made  # an objective may only check the data
+    objective = objective.bind(dataset)
+    if not data_checked:
+        objective.try_out(dataset)
+    return objective, dataset
 
 
 @lru_cache(maxsize=1)  # successive jobs mostly share their data

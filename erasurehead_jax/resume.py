@@ -71,7 +71,7 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
                 f"resume={run_dir}: backend={config['backend']} writes no checkpoints; start the run again"
             )
         template = start(job.optimizer(), job.problem.start(job.settings.seed), job.sampling.points > 1)
-        metric = job.problem.objective.metric
+        metric = job.problem.objective.metric.name
         path, snapshot, refused = newest(run_dir, config, template, metric, job.scheme.code.messages)
         if snapshot and snapshot.progress.rounds > config["rounds"]:
             raise ConfigError(

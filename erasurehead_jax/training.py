@@ -34,7 +34,7 @@ from erasurehead_jax.rundir.callbacks import Callback, require_evaluations
 from erasurehead_jax.rundir.files import CHECKPOINT, owned, require_empty, storing
 from erasurehead_jax.rundir.kinds import Kind, scheme_kind
 from erasurehead_jax.rundir.life import Ending
-from erasurehead_jax.rundir.metrics import why_no_metric
+from erasurehead_jax.rundir.metrics import doubts
 from erasurehead_jax.rundir.progress import RoundsBar
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.settings import CONFIG_DIR, require_keys
@@ -80,6 +80,7 @@ def train(
     """
     name = name or _name_of(scheme)
     made = optimizer if callable(optimizer) else lambda: optimizer
+    dataset = jax.tree.map(np.asarray, dataset)  # which ranks map into memory
     parts = Parts(dataset, objective, scheme, delay, made, tracking, tuple(callbacks))
     config = _config(parts, optimizer, settings | {"rounds": rounds, "backend": backend, "seed": seed})
     folder = _new_folder(name) if run_dir is None else Path(run_dir).expanduser().absolute()
@@ -88,10 +89,8 @@ def train(
         job = build(config, parts)
         require_ready(job, config)
         _save(config, {"scheme": name}, folder)
-        # Ranks need the targets that the objective has converted, and check nothing again.
-        sent = parts._replace(dataset=jax.tree.map(np.asarray, job.problem.dataset), objective=job.problem.objective)
         with owned(folder), importable_here():
-            ending = carry_out(job, config, {"scheme": name}, folder, parts=sent)
+            ending = carry_out(job, config, {"scheme": name}, folder, parts=parts)
     _raise_for(ending, folder)
     return Run(folder, job.problem.objective)
 
@@ -167,8 +166,8 @@ def require_ready(job: Job, config: dict[str, Any]) -> None:
         raise ConfigError(f"tracking: must be an instance of AbstractTracking, not of {type(tracking).__name__}")
     require_evaluations(job.settings, len(job.callbacks))
     _ = job.problem.parameters  # fails if the objective cannot be initialised
-    if problem := why_no_metric(*job.problem[:2]):
-        sys.stderr.write(f"warning: {problem}\n")
+    for doubt in doubts(*job.problem[:2]):
+        sys.stderr.write(f"warning: {doubt}\n")
     if config["backend"] == "mpi":
         require_startable(config)
     else:

@@ -76,7 +76,11 @@ def test_batches_of_any_size_share_one_compilation():
     evaluate = evaluator(Counted(), NUMBERS)
     evaluate([iterates(BATCH, NUMBERS.dim)])
     first = len(traces)
-    evaluate([iterates(size, NUMBERS.dim) for size in (1, 3, 7)])
+    evaluate([iterates(size, NUMBERS.dim) for size in (2, 3, 7)])
+    assert len(traces) == first
+    evaluate([iterates(1, NUMBERS.dim)])  # alone, as between rounds
+    first = len(traces)
+    evaluate([iterates(1, NUMBERS.dim)] * 2)
     assert len(traces) == first
 
 

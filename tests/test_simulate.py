@@ -40,6 +40,7 @@ from erasurehead_jax import (
 )
 from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.data import Rows, block_bounds, synthetic
+from erasurehead_jax.objectives import METRICS, Metric
 from erasurehead_jax.optimizers import agd, gd, nesterov
 from erasurehead_jax.scheme import collect
 from erasurehead_jax.simulation.engine import Point, Simulation, play, sharing, stack
@@ -439,7 +440,7 @@ def test_a_second_call_compiles_nothing():
 class Quartic(AbstractObjective):
     """A non-linear objective, (y - z - z^3)^2, with the gradient that objectives inherit."""
 
-    metric: ClassVar[str] = "mse"
+    metric: ClassVar[Metric] = METRICS["mse"]
 
     def init(self, key: Key, dataset: Dataset) -> Float[Array, " d"]:
         return jnp.zeros(dataset.dim)

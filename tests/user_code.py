@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from erasurehead_jax import AbstractObjective
 from erasurehead_jax.data import Dataset, Dense, Rows
+from erasurehead_jax.objectives import METRICS, Metric
 from erasurehead_jax.types import AnyArray, Key, Params
 
 
@@ -44,7 +45,7 @@ def two_classes(low: float) -> Dataset:
 class TwoNumbers(AbstractObjective):
     """Logistic loss of a + b * (sum of the row's features): two parameters, however many columns there are."""
 
-    metric: ClassVar[str] = "auc"
+    metric: ClassVar[Metric] = METRICS["auc"]
 
     def init(self, key: Key, dataset: Dataset) -> Params:
         return jnp.zeros(2)

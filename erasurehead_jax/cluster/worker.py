@@ -102,7 +102,7 @@ class Worker:
                 Held(i, first, len(spans[i]), float(code.G[i, message]))
                 for i, first in zip(numbers, firsts[:-1], strict=True)
             ]
-            tasks.append(self._task(train.take(taken).restrict(touched), own) if own else Task(None, [], []))
+            tasks.append(self._task(objective.restrict(train.take(taken), touched), own) if own else Task(None, [], []))
         return touched, tasks
 
     def _task(self, rows: Rows, held: list[Held]) -> Task:

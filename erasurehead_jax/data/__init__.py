@@ -2,9 +2,15 @@
 
 from erasurehead_jax.data.amazon import amazon as amazon
 from erasurehead_jax.data.check import (
-    as_signs as as_signs,
+    require_counts as require_counts,
     require_numbers as require_numbers,
     require_sound as require_sound,
+)
+from erasurehead_jax.data.classes import (
+    are_classes as are_classes,
+    as_classes as as_classes,
+    as_signs as as_signs,
+    untested_classes as untested_classes,
 )
 from erasurehead_jax.data.covertype import covertype as covertype
 from erasurehead_jax.data.dataset import Dataset as Dataset, Rows as Rows, block_bounds as block_bounds

@@ -8,6 +8,7 @@ from jaxtyping import Array, Int, Shaped
 
 from erasurehead_jax.data.features import AbstractFeatures
 from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.types import AnyArray
 
 
 class Rows(eqx.Module):
@@ -22,7 +23,7 @@ class Rows(eqx.Module):
     def __len__(self) -> int:
         return self.features.rows
 
-    def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "Rows":
+    def take(self, rows: Int[AnyArray, " taken"] | slice) -> "Rows":
         """A subset of the rows."""
         return Rows(self.features.take(rows), self.target[rows])
 

@@ -52,7 +52,7 @@ class AbstractFeatures(eqx.Module):
         """X.T @ r, for one model or for several as the minor axis."""
 
     @abstractmethod
-    def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "AbstractFeatures":
+    def take(self, rows: Int[AnyArray, " taken"] | slice) -> "AbstractFeatures":
         """The features of these rows."""
 
     @abstractmethod
@@ -90,7 +90,7 @@ class Dense(AbstractFeatures):
     def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
         return jnp.tensordot(self._flat(r.dtype).T, jnp.asarray(r), 1)
 
-    def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "Dense":
+    def take(self, rows: Int[AnyArray, " taken"] | slice) -> "Dense":
         return Dense(self.matrix[rows])
 
     def touched(self) -> None:
@@ -137,7 +137,7 @@ class OneHot(AbstractFeatures):
     def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
         return _scatter(r, self.index, jnp.zeros((self.columns, *r.shape[1:]), r.dtype))
 
-    def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "OneHot":
+    def take(self, rows: Int[AnyArray, " taken"] | slice) -> "OneHot":
         return OneHot(self.index[:, rows], self.columns)
 
     def touched(self) -> Int[np.ndarray, " t"]:
@@ -208,7 +208,7 @@ class SplitOneHot(AbstractFeatures):
         g = g.at[self.column].set(low).at[self.left_out_of].add(-low)
         return _scatter(r, self.index, g)
 
-    def take(self, rows: Int[np.ndarray, " taken"] | slice) -> "SplitOneHot":
+    def take(self, rows: Int[AnyArray, " taken"] | slice) -> "SplitOneHot":
         return eqx.tree_at(lambda s: (s.index, s.indicator), self, (self.index[:, rows], self.indicator[:, rows]))
 
     def touched(self) -> None:

@@ -19,6 +19,7 @@ from erasurehead_jax.report.table import (
     table_rows,
     terminal_table,
 )
+from erasurehead_jax.rundir.wording import metric_value
 
 FOLDER = "report"  # in the first of the given folders
 
@@ -78,7 +79,7 @@ def _comparison_section(comparison: Comparison, targets: list[Target], folder: P
     comparison_figure(comparison, targets, folder / comparison.name)
     answers_figure(comparison, folder / f"{comparison.name}-answers")
     values = ", ".join(
-        f"{target.words}: {comparison.first.metric} {target.of(comparison.first):.4f}" for target in targets
+        f"{target.words}: {comparison.first.metric} {metric_value(target.of(comparison.first))}" for target in targets
     )
     console.print(terminal_table(rows, f"{comparison.description()}\n{values}"))
     part = [

@@ -14,11 +14,11 @@ from matplotlib.ticker import StrMethodFormatter
 
 from erasurehead_jax.report.runs import Comparison, Contender
 from erasurehead_jax.report.table import Target, speed_ups, times_to
+from erasurehead_jax.rundir.wording import metric_name
 
 # Legible without colour: each contender has its own line style and marker, the bars of each target their own hatching.
 STYLES = [("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ("-", "v"), ("--", "P"), ("-.", "X"), (":", "*")]
 FILLS = [("0.85", ""), ("0.55", "///")]  # for the bars of the first and second target
-AXIS_NAMES = {"train_loss": "mean training loss", "test_auc": "test AUC", "test_mse": "test mean squared error"}
 MOST_LINES = 8  # in one panel
 WIDE_RANGE = 4.0  # ratio of clocks beyond which their axis is logarithmic
 
@@ -109,7 +109,7 @@ def _against_clock(axes: Axes, comparison: Comparison, shown: list[Contender], t
         axes.axhline(value, color="0.6", linewidth=0.8)
         side = "bottom" if value == max(values) else "top"
         axes.annotate(target.words, (0.01, value), xycoords=("axes fraction", "data"), va=side, color="0.4", fontsize=7)
-    axes.set(xlabel="training clock (s), all waiting included", ylabel=AXIS_NAMES[comparison.first.metric])
+    axes.set(xlabel="training clock (s), all waiting included", ylabel=metric_name(comparison.first.metric))
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=3)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -11,9 +11,10 @@ import yaml
 from jaxtyping import Float
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.rundir.files import HISTORY, SUMMARY, history_columns
+from erasurehead_jax.rundir.files import HISTORY, ROUND_COLUMNS, SUMMARY
 from erasurehead_jax.rundir.kinds import Kind, kind_of_run
 from erasurehead_jax.rundir.targets import time_to
+from erasurehead_jax.rundir.wording import metric_name
 
 CIRCUMSTANCES = ("data", "objective", "delay", "workers")  # equal for all runs of a comparison
 CHOSEN = ("scheme", "optimizer", "l2", "init", "x64", "compute_s", "overhead_s")  # part of a label if they differ
@@ -33,8 +34,13 @@ class Run:
 
     @property
     def metric(self) -> str:
-        """test_auc or test_mse."""
+        """The column of the test metric, which is the last one."""
         return str(self.history.columns[-1])
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether a larger test metric is better. Summaries of version 0.1 do not say."""
+        return bool(self.summary.get("more_is_better", self.metric == "test_auc"))
 
     @property
     def kind(self) -> Kind:
@@ -63,7 +69,7 @@ class Run:
 
     def time_to(self, target: float) -> float:
         """Seconds on the clock until the metric first reaches the target; inf if it never does."""
-        return float(time_to(self.metric, self.values, self.history["clock_s"].to_numpy(), target))
+        return float(time_to(self.values, self.history["clock_s"].to_numpy(), target, self.more_is_better))
 
 
 class Contender(NamedTuple):
@@ -145,7 +151,7 @@ def _load(folder: Path) -> Run:
         summary = json.loads((folder / SUMMARY).read_text())
         config = yaml.load((folder / ".hydra" / "config.yaml").read_text(), yaml.CSafeLoader)
         history = pd.read_csv(folder / HISTORY)
-        if not isinstance(config, dict) or [*history.columns[:-1]] != history_columns("")[:-1]:
+        if not isinstance(config, dict) or (*history.columns[: len(ROUND_COLUMNS)],) != ROUND_COLUMNS:
             raise ValueError("its columns or settings are not those of a run")
         if len(history) != summary["rounds"]:
             raise ValueError(f"{HISTORY} has {len(history)} rounds, but {SUMMARY} {summary['rounds']}")
@@ -167,9 +173,8 @@ def _nothing_to_compare(run: Run) -> str:
     losses = run.history["train_loss"].to_numpy(float)
     if not np.isfinite(losses).any():
         return "no round was evaluated"
-    if run.metric == "test_auc":
-        return "its test AUC could not be computed, probably because all test rows are of one class"
-    return f"{run.metric} was not finite in any round"
+    one_class = ", probably because all test rows are of one class" if run.metric == "test_auc" else ""
+    return f"its {metric_name(run.metric)} could not be computed{one_class}"
 
 
 def _contenders(runs: list[Run]) -> list[Contender]:

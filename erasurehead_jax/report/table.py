@@ -7,6 +7,7 @@ import numpy as np
 from rich.table import Table
 
 from erasurehead_jax.report.runs import Comparison, Contender, Run
+from erasurehead_jax.rundir.wording import metric_value
 
 
 class Target(NamedTuple):
@@ -111,6 +112,8 @@ def cell(name: str, value: Any) -> str:
         return "not reached" if name.endswith("_s") else "-"
     if name.endswith("_x"):
         return f"{value:.2f} x"
+    if name.startswith("test") and isinstance(value, float):
+        return metric_value(value)
     if isinstance(value, float):
-        return f"{value:.4f}" if name.startswith("test") else f"{value:.1f}" if name == "round_ms" else f"{value:.2f}"
+        return f"{value:.1f}" if name == "round_ms" else f"{value:.2f}"
     return str(value)

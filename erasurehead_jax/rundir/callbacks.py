@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.rundir.targets import MORE_IS_BETTER, reached
+from erasurehead_jax.objectives.metrics import Metric
+from erasurehead_jax.rundir.targets import reached
 from erasurehead_jax.settings import Settings
 
 
@@ -30,11 +31,11 @@ class AtTarget:
 
     reason = "target"
 
-    def __init__(self, metric: str, target: float):
+    def __init__(self, metric: Metric, target: float):
         self._metric, self._target = metric, target
 
     def __call__(self, evaluation: Evaluation) -> bool:
-        return bool(reached(self._metric, evaluation.last[self._metric], self._target))
+        return bool(reached(evaluation.last[f"test_{self._metric.name}"], self._target, self._metric.more_is_better))
 
 
 class Patience:
@@ -42,17 +43,17 @@ class Patience:
 
     reason = "patience"
 
-    def __init__(self, metric: str, patience: int):
+    def __init__(self, metric: Metric, patience: int):
         self._metric, self._patience = metric, patience
         self._best, self._waited = -np.inf, 0
 
     def __call__(self, evaluation: Evaluation) -> bool:
-        value = evaluation.last[self._metric] * (1 if MORE_IS_BETTER[self._metric] else -1)
+        value = evaluation.last[f"test_{self._metric.name}"] * (1 if self._metric.more_is_better else -1)
         self._best, self._waited = (value, 0) if value > self._best else (self._best, self._waited + 1)
         return self._waited >= self._patience
 
 
-def early_stops(metric: str, settings: Settings) -> list[Callback]:
+def early_stops(metric: Metric, settings: Settings) -> list[Callback]:
     """The rules of these settings that end a run early."""
     rules: list[Callback] = []
     if settings.stop_at_target and settings.target is not None:

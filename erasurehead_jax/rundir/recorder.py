@@ -18,16 +18,18 @@ from erasurehead_jax.rundir.files import (
     ARRIVED,
     ITERATES,
     MODEL,
+    ROUND_COLUMNS,
     SUMMARY,
     History,
     Progress,
     Vectors,
+    metric_columns,
     read_history,
     storing,
     write_arrays,
     write_json,
 )
-from erasurehead_jax.rundir.metrics import BATCH, block_losses, evaluator
+from erasurehead_jax.rundir.metrics import BATCH, block_losses, evaluator, iterates_at_once
 from erasurehead_jax.rundir.targets import reached
 from erasurehead_jax.rundir.telemetry import telemetry
 from erasurehead_jax.rundir.versions import versions
@@ -74,8 +76,9 @@ class Recorder:
         self.stopped: str | None = None  # why the run ends before its last round, if by its own rules
         self._since: list[dict[str, Any]] = []  # rows since the last evaluation
         rounds, self.clock_s, self.recorded_s, self.eval_s = done
-        self.history = History(run_dir, job.problem.objective.metric, rounds)
-        self._callbacks: list[Callback] = [*early_stops(self.history.columns[-1], job.settings), *job.callbacks]
+        self._metric = job.problem.objective.metric
+        self.history = History(run_dir, self._metric.name, rounds)
+        self._callbacks: list[Callback] = [*early_stops(self._metric, job.settings), *job.callbacks]
         waiting = 0 if job.settings.evaluate_every else rounds - self.history.evaluated
         iterates, arrivals = (folder / ITERATES, folder / ARRIVED) if folder else (None, None)
         self._iterates = Vectors(iterates, len(x), job.problem.dtype, waiting)
@@ -111,7 +114,7 @@ class Recorder:
         """Adds a round, with its metrics if due. Raises Diverged if the training loss is not finite."""
         began_s = time.perf_counter()
         metrics = self._evaluate([done.x[None]])[0] if self.due(done.round) else {}
-        row = {name: getattr(done, name) for name in self.history.columns[:-3]} | metrics
+        row = {name: getattr(done, name) for name in ROUND_COLUMNS} | metrics
         with storing(self._run_dir):
             if not self._job.settings.evaluate_every:
                 self._iterates.append(done.x)
@@ -133,7 +136,7 @@ class Recorder:
             return
         self._since.append(row)
         if "train_loss" in row:
-            evaluation = Evaluation(self._since, self._x)
+            evaluation = Evaluation(self._since, self._job.problem.objective.params(self._x))
             wishes = [(callback, callback(evaluation)) for callback in self._callbacks]
             ends = [getattr(callback, "reason", "callback") for callback, wish in wishes if wish is True]
             self.stopped, self._since = next(iter(ends), None), []
@@ -143,7 +146,7 @@ class Recorder:
         began_s = time.perf_counter()
         with storing(self._run_dir):
             if not self._job.settings.evaluate_every:
-                self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
+                self.history.fill(self._evaluate(self._iterates.batches(iterates_at_once(len(self._x)))))
                 self._iterates.clear()
             elif self.history.count and "train_loss" not in self.history.last:  # ended early
                 self.history.fill(self._evaluate([self._x[None]]))
@@ -177,11 +180,11 @@ class Recorder:
 
     def _time_to_target(self) -> float | None:
         """Seconds on the clock until the test metric reached the target; None if it never did."""
-        metric, target = self.history.columns[-1], self._job.settings.target
+        name, target = self.history.columns[-1], self._job.settings.target
         if target is None:
             return None
-        rows = (row for row in read_history(self._run_dir) if metric in row)
-        return next((row["clock_s"] for row in rows if reached(metric, row[metric], target)), None)
+        there = lambda row: name in row and reached(row[name], target, self._metric.more_is_better)
+        return next((row["clock_s"] for row in read_history(self._run_dir) if there(row)), None)
 
     def _evaluate(self, batches):
         if self._evaluator is None:
@@ -215,7 +218,8 @@ class Recorder:
             "eval_s": self.eval_s,
             "target": settings.target,
             "time_to_target_s": self._time_to_target(),
-            "final": {name: self.history.last.get(name) for name in self.history.columns[-3:]},
+            "more_is_better": self._metric.more_is_better,
+            "final": {name: self.history.last.get(name) for name in metric_columns(self._metric.name)},
             "versions": versions(),
         }
 

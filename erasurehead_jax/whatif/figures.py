@@ -12,7 +12,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from erasurehead_jax.codes.base import ROUNDING
-from erasurehead_jax.report.figure import AXIS_NAMES, STYLES
+from erasurehead_jax.report.figure import STYLES
+from erasurehead_jax.rundir.wording import metric_name, metric_value
 from erasurehead_jax.whatif import closed_forms
 from erasurehead_jax.whatif.frontier import estimate, times_to
 from erasurehead_jax.whatif.grid import GridPoint
@@ -79,7 +80,7 @@ def training_figure(points: Sequence[GridPoint], found: Trainings, target: float
         heat_map(right, points, time_s, inside)
         left.set_title(_setting_name(setting), **TITLE)
         middle.set_title("the fastest point of each scheme; band: 95 % of the seeds", **TITLE)
-        right.set_title(f"seconds to {found.metric} {target:.4f}: median over seeds", **TITLE)
+        right.set_title(f"seconds to {found.metric} {metric_value(target)}: median over seeds", **TITLE)
     if len(rows) < len(settings):
         figure.suptitle(f"{len(rows)} of {len(settings)} settings; all are in frontier.csv", fontsize=10)
     _save(figure, path)
@@ -98,7 +99,7 @@ def frontier_figure(points: Sequence[GridPoint], found: Trainings, target: float
         axis.remove()
     for axis, (title, name, inside) in zip(axes.flat, panels, strict=False):
         _lines(axis, points, time_s, inside, name)
-        axis.set(xlabel=_NAMES.get(name, name), ylabel=f"seconds to {found.metric} {target:.4f}")
+        axis.set(xlabel=_NAMES.get(name, name), ylabel=f"seconds to {found.metric} {metric_value(target)}")
         axis.set_title(title, **TITLE)
         if name == "wait_for":
             axis.set_xticks(sorted({points[i].labels[name] for i in inside}))
@@ -171,7 +172,7 @@ def _curves(axis: Axes, points: Sequence[GridPoint], shown: list[int], found: Tr
             label=points[i].name(),
         )
         axis.fill_between(clock_s, low, high, alpha=0.12, linewidth=0)
-    axis.set(xlabel="simulated training clock (s)", ylabel=AXIS_NAMES[name])
+    axis.set(xlabel="simulated training clock (s)", ylabel=metric_name(name))
     _logarithmic(axis.xaxis, axis.set_xscale, np.where(np.isfinite(values[shown]), found.clock_s[shown], np.nan))
 
 

@@ -15,7 +15,7 @@ from scipy.stats import quantile_test
 
 from erasurehead_jax.errors import Diverged
 from erasurehead_jax.rundir.kinds import Kind
-from erasurehead_jax.rundir.targets import MORE_IS_BETTER, time_to
+from erasurehead_jax.rundir.targets import time_to
 from erasurehead_jax.whatif.grid import GridPoint, label_columns
 from erasurehead_jax.whatif.montecarlo import Trainings
 
@@ -54,7 +54,7 @@ def default_target(points: Sequence[GridPoint], found: Trainings) -> float:
     Points of which most runs have diverged by then are skipped. Raises Diverged if no point is left.
     """
     half_way = found.metrics[found.metric][:, :, (len(found.rounds) - 1) // 2]
-    worst = -np.inf if MORE_IS_BETTER[found.metric] else np.inf
+    worst = -np.inf if found.more_is_better else np.inf
     medians = np.median(np.where(np.isnan(half_way), worst, half_way), axis=1)
     for i in sorted(range(len(points)), key=lambda i: points[i].kind != Kind.UNCODED):
         if np.isfinite(medians[i]):
@@ -67,7 +67,7 @@ def default_target(points: Sequence[GridPoint], found: Trainings) -> float:
 
 def times_to(target: float, found: Trainings) -> Float[np.ndarray, "points seeds"]:
     """Seconds on the clock until the first evaluated round that reaches the target; inf if none does."""
-    return time_to(found.metric, found.metrics[found.metric], found.clock_s, target)
+    return time_to(found.metrics[found.metric], found.clock_s, target, found.more_is_better)
 
 
 def frontier(points: Sequence[GridPoint], found: Trainings, targets: Sequence[float]) -> pd.DataFrame:

@@ -148,11 +148,12 @@ class Trainings(NamedTuple):
 
     rounds: Int[np.ndarray, " kept"]  # counted from 0; metrics are those after the round
     clock_s: Float[np.ndarray, "points seeds kept"]
-    metrics: dict[str, Float[np.ndarray, "points seeds kept"]]  # train_loss, test_loss, test_auc or test_mse
+    metrics: dict[str, Float[np.ndarray, "points seeds kept"]]  # train_loss, test_loss and the test metric
+    more_is_better: bool  # of the test metric
 
     @property
     def metric(self) -> str:
-        """test_auc or test_mse."""
+        """The column of the test metric."""
         return list(self.metrics)[-1]
 
 
@@ -188,7 +189,7 @@ def train_grid(
                 for name, values in scores.items():
                     metrics.setdefault(name, np.full(clock_s.shape, np.nan))[where] = values[:, j]
             at += plan.chunk
-    return Trainings(np.array(kept), clock_s, metrics)
+    return Trainings(np.array(kept), clock_s, metrics, objective.metric.more_is_better)
 
 
 def _advance(progress: Progress, runs: int, share: float) -> None:

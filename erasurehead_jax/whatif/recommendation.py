@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from erasurehead_jax.delays import Trace
 from erasurehead_jax.rundir.kinds import Kind
+from erasurehead_jax.rundir.wording import metric_value
 from erasurehead_jax.simulation.engine import Point
 from erasurehead_jax.whatif.frontier import FEWEST, Estimate, estimate, times_to
 from erasurehead_jax.whatif.grid import GridPoint
@@ -72,7 +73,7 @@ class Recommendation(NamedTuple):
     def lines(self) -> list[str]:
         """The recommendation as text."""
         where = "".join(f", {name}={value}" for name, value in self.circumstances.items())
-        head = f"target {self.target:.4f}{where}: "
+        head = f"target {metric_value(self.target)}{where}: "
         if self.best is None or self.time_s is None:
             return [head + "not reached by most seeds at any grid point"]
         lines = [f"{head}{self.best} in {self.time_s.median:.3g} s ({self.time_s.interval()})"]

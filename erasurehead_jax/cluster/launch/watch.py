@@ -144,11 +144,13 @@ def _attend(ranks: Ranks, spec: JobSpec, watch: Callable[[], None], requests: li
             _waiting.append(ranks._replace(run_dir=Path(spec.run_dir)))
         else:
             _end(ranks)
-            while message := ranks.output.next_message(0):
+            while message := ranks.output.next_message(0.0):
                 progress.take(message)
 
 
-def _wait(ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_s: float, progress: Progress) -> None:
+def _wait(
+    ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_s: float | int, progress: Progress
+) -> None:
     """Waits until mpirun or srun has ended or, once a rank has reported an outcome or a failure, for FOLLOW_S more.
 
     A rank that dies before MPI_Init completes leaves the others there for ever: this ends the job at once if the rank
