@@ -31,6 +31,7 @@ from .objectives import (
     Softmax as Softmax,
     SquaredHinge as SquaredHinge,
 )
+from .reports.compare import Report as Report, report as report
 from .results import Run as Run, load as load
 from .scheme import Scheme as Scheme, collect as collect
 from .schemes import (
@@ -49,4 +50,5 @@ from .stopping import (
     Decodable as Decodable,
     DecodeError as DecodeError,
 )
+from .studies.ask import whatif as whatif
 from .training import train as train

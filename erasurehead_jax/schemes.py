@@ -7,8 +7,10 @@ from omegaconf import OmegaConf
 
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import instantiate
+from erasurehead_jax.rundir.kinds import Kind, scheme_kind
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.settings import CONFIG_DIR, nearest
+from erasurehead_jax.stopping import AnyOf
 
 
 def named_scheme(
@@ -51,3 +53,22 @@ def erasurehead(workers: int, load: int, wait_for: int, blocks: int | None = Non
 def ignore_stragglers(workers: int, wait_for: int, blocks: int | None = None, rescale: str = "covered") -> Scheme:
     """No replication: wait for the first `wait_for` workers (the paper's Remark 1)."""
     return named_scheme("ignore_stragglers", workers, wait_for=wait_for, blocks=blocks, decode={"rescale": rescale})
+
+
+NAMES = {
+    Kind.UNCODED: "uncoded",
+    Kind.EXACT: "egc",
+    Kind.ERASUREHEAD: "erasurehead",
+    Kind.IGNORE_STRAGGLERS: "ignore_stragglers",
+}
+
+
+def kind_of(scheme: Scheme) -> Kind:
+    """The kind of a scheme, which its parts determine."""
+    rules = scheme.stop.rules if isinstance(scheme.stop, AnyOf) else (scheme.stop,)
+    return scheme_kind(type(scheme.code).__name__, [type(rule).__name__ for rule in rules])
+
+
+def name_of(scheme: Scheme) -> str:
+    """The name under which a scheme appears in reports: that of its yaml for the paper's, else of its code."""
+    return NAMES.get(kind_of(scheme), type(scheme.code).__name__)

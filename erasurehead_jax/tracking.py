@@ -241,8 +241,8 @@ def _log_rows(run: Tracked) -> None:
 
 def _log_once(wandb: Any, session: Any, run: Tracked) -> None:
     """Logs tables, histogram, figure and files."""
-    from erasurehead_jax.report.runs import load_runs  # late: pandas and matplotlib, off the clock
-    from erasurehead_jax.report.workers import workers_figure
+    from erasurehead_jax.reports.runs import load_runs  # late: pandas and matplotlib, off the clock
+    from erasurehead_jax.reports.workers import workers_figure
 
     found = run.summary["telemetry"]
     with np.load(run.run_dir / ARRIVALS, allow_pickle=False) as file:

@@ -32,23 +32,16 @@ from erasurehead_jax.refusals import override
 from erasurehead_jax.results import Run
 from erasurehead_jax.rundir.callbacks import Callback, require_evaluations
 from erasurehead_jax.rundir.files import CHECKPOINT, owned, require_empty, storing
-from erasurehead_jax.rundir.kinds import Kind, scheme_kind
 from erasurehead_jax.rundir.life import Ending
 from erasurehead_jax.rundir.metrics import doubts
 from erasurehead_jax.rundir.progress import RoundsBar
 from erasurehead_jax.scheme import Scheme
+from erasurehead_jax.schemes import name_of
 from erasurehead_jax.settings import CONFIG_DIR, require_keys
 from erasurehead_jax.settings.describe import described
-from erasurehead_jax.stopping import AnyOf
 from erasurehead_jax.tracking import AbstractTracking, NoTracking
 
 OUTPUTS = "outputs"  # in the working directory, as for the command
-NAMES = {  # of the schemes in configs/, by their kind
-    Kind.UNCODED: "uncoded",
-    Kind.EXACT: "egc",
-    Kind.ERASUREHEAD: "erasurehead",
-    Kind.IGNORE_STRAGGLERS: "ignore_stragglers",
-}
 
 
 def train(
@@ -78,7 +71,7 @@ def train(
     Returns the run. Raises ConfigError for what does not fit, Stopped (Diverged, StorageFailed) for a run that cannot
     go on and KeyboardInterrupt after Ctrl-C; the rounds before are kept in the run directory.
     """
-    name = name or _name_of(scheme)
+    name = name or name_of(scheme)
     made = optimizer if callable(optimizer) else lambda: optimizer
     dataset = jax.tree.map(np.asarray, dataset)  # which ranks map into memory
     parts = Parts(dataset, objective, scheme, delay, made, tracking, tuple(callbacks))
@@ -118,12 +111,6 @@ def _config(parts: Parts, optimizer: Any, settings: dict[str, Any]) -> dict[str,
     }
     require_keys("train", config)
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(config), resolve=True))
-
-
-def _name_of(scheme: Scheme) -> str:
-    code = type(scheme.code).__name__
-    rules = scheme.stop.rules if isinstance(scheme.stop, AnyOf) else (scheme.stop,)
-    return NAMES.get(scheme_kind(code, [type(rule).__name__ for rule in rules]), code)
 
 
 def _new_folder(name: str) -> Path:

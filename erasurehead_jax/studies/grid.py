@@ -13,10 +13,10 @@ from erasurehead_jax.codes import Uncoded
 from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import ConfigError, shown
 from erasurehead_jax.job import build_sampling, build_scheme, instantiate, make_optimizer
-from erasurehead_jax.rundir.kinds import Kind, scheme_kind
+from erasurehead_jax.rundir.kinds import Kind
+from erasurehead_jax.schemes import kind_of
 from erasurehead_jax.settings import WhatIfSettings, check_values
 from erasurehead_jax.simulation.engine import Point
-from erasurehead_jax.stopping import AnyOf
 
 GROUPS = ("scheme", "delay")  # axes whose values name config files
 SAMPLING = ("batch", "variance_reduction", "snapshot_every", "snapshot")
@@ -44,9 +44,7 @@ class GridPoint(NamedTuple):
     @property
     def kind(self) -> Kind:
         """The kind of the scheme, independent of the name of its yaml file."""
-        stop = self.point.scheme.stop
-        rules = stop.rules if isinstance(stop, AnyOf) else (stop,)
-        return scheme_kind(type(self.point.scheme.code).__name__, [type(rule).__name__ for rule in rules])
+        return kind_of(self.point.scheme)
 
     def circumstances(self) -> tuple[tuple[str, Any], ...]:
         """The labels that are not choices. Only points with equal circumstances are compared."""
