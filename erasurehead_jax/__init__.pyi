@@ -31,6 +31,7 @@ from .objectives import (
     Softmax as Softmax,
     SquaredHinge as SquaredHinge,
 )
+from .optimizers import agd as agd, gd as gd, nesterov as nesterov
 from .reports.compare import Report as Report, report as report
 from .results import Run as Run, load as load
 from .scheme import Scheme as Scheme, collect as collect

@@ -43,6 +43,7 @@ class Dataset(eqx.Module):
     train: Rows
     test: Rows
     classes: tuple[Any, ...] | None = eqx.field(static=True, default=None)
+    encoder: Any = eqx.field(static=True, default=None)
 
     @property
     def dim(self) -> int:

@@ -25,6 +25,7 @@ from optax import GradientTransformation
 from erasurehead_jax.data import Dataset, Rows, block_bounds
 from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import require_choice, require_number
+from erasurehead_jax.job import Problem
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.sampling import Sampling, drawn_rows
 from erasurehead_jax.scheme import Scheme, collect, unsound
@@ -176,7 +177,8 @@ class Simulation:
         self._bounds = bounds
         self._block = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
         quick = objective.touched(dataset.train) is not None  # then all columns, in the layout that workers use
-        train = dataset.train.restrict(np.arange(dataset.dim)) if quick else dataset.train
+        everything = np.arange(Problem(objective, dataset, 0.0).parameters) if quick else None
+        train = objective.restrict(dataset.train, everything)
         mesh = Mesh(np.array(sharing(devices)), ("runs",))
         shared, first, second = PartitionSpec(), PartitionSpec("runs"), PartitionSpec(None, "runs")
         self._train = jax.device_put(train, NamedSharding(mesh, shared))
