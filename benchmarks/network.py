@@ -17,8 +17,8 @@ from sklearn.datasets import load_digits
 
 import erasurehead_jax as eh
 from erasurehead_jax.data import raw
-from erasurehead_jax.data.dataset import split_rows
 from erasurehead_jax.data.covertype import FILE
+from erasurehead_jax.data.dataset import split_rows
 
 WORKERS, SEEDS = 12, (0, 1, 2)
 SCHEMES = {

@@ -4,7 +4,18 @@ from .codes import (
     FractionalRepetition as FractionalRepetition,
     Uncoded as Uncoded,
 )
-from .data import Dataset as Dataset, Dense as Dense, OneHot as OneHot, Rows as Rows
+from .data import (
+    AbstractEncoder as AbstractEncoder,
+    Dataset as Dataset,
+    Dense as Dense,
+    Mixed as Mixed,
+    OneHot as OneHot,
+    Rows as Rows,
+    Sparse as Sparse,
+    array_dataset as array_dataset,
+    load_encoder as load_encoder,
+    table_dataset as table_dataset,
+)
 from .decoding import (
     AbstractDecode as AbstractDecode,
     ByCode as ByCode,

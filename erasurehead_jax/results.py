@@ -98,7 +98,7 @@ class Run:
         if isinstance(X, AbstractFeatures):
             return X
         if self.encoder is not None:
-            return self.encoder.read(Path(X)) if isinstance(X, str | Path) else self.encoder.features(X)
+            return self.encoder.features(self.encoder.read(X) if isinstance(X, str | Path) else X)
         if isinstance(X, str | Path):
             raise ConfigError(f"{self.folder}: its data came from no file, so that {X} cannot be read like them")
         features = Dense(np.asarray(X))

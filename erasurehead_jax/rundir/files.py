@@ -21,7 +21,7 @@ LOG, NEXT, CHECKPOINT = "train.log", "next.json", "checkpoint"
 EVENTS = "events.jsonl"  # the protocol's, with cluster.record_events=true
 LOCK = ".hydra/lock"  # held by the process that trains in the directory
 
-ENCODER = "encoder.skops"  # what was fitted on the data, so that the model can be applied
+ENCODER = "encoder.json"  # what was fitted on the data, so that the model can be applied
 
 LAST_HOST = "last_host"  # the only column of history.csv that is not a number
 ROUND_COLUMNS = (
