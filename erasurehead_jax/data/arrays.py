@@ -102,7 +102,7 @@ def array_dataset(
 def _read(path: str | Path, *names: str, field: str = "data.path") -> dict[str, np.ndarray]:
     require_file(Path(path), (".npz",), field)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
     except Exception as error:  # of NumPy and of its zip files
         raise unreadable(field, Path(path), error) from None

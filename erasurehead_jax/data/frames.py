@@ -49,7 +49,8 @@ def require_file(path: Path, endings: tuple[str, ...], field: str) -> None:
 
 def unreadable(field: str, path: Path, error: Exception) -> ConfigError:
     """The error that says why a file cannot be read."""
-    return ConfigError(f"{field}={path}: cannot be read ({str(error) or type(error).__name__}); is it damaged?")
+    why = " ".join(str(error).split()) or type(error).__name__
+    return ConfigError(f"{field}={path}: cannot be read ({why}); is it damaged?")
 
 
 def is_numeric(column: Any, name: str) -> bool:

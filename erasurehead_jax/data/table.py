@@ -75,7 +75,7 @@ def table_dataset(
     require_whole("data.min_frequency", min_frequency, 1)
     require_split(test_share, split_seed)
     frame = frame.rename(columns=str)
-    target, values = str(target), _targets(frame, target, "data.target")
+    target, values = str(target), _targets(frame, target)
     roles = _roles(frame, target, categorical, numeric, drop)
     if test is None:
         train_rows, test_rows = split(NAME, values, test_share, split_seed)
