@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
+from erasurehead_jax.data.check import as_targets
 from erasurehead_jax.data.dataset import Dataset, Rows
 from erasurehead_jax.data.encoder import AbstractEncoder
 from erasurehead_jax.data.features import Dense
@@ -87,40 +87,22 @@ def array_dataset(
     `test` is a pair of the same; without it, a share of the rows is split off, of every class. A matrix gets a constant
     column; images stay as they are. Raises ConfigError for shapes that do not fit and values that are not finite.
     """
-    import scipy.sparse
-
-    require_split(test_share, split_seed)
-    X, y = _pair(X, y, "")
-    test = None if test is None else _pair(*test, "_test")
-    if scipy.sparse.issparse(X):
+    if hasattr(X, "tocsr"):
         return sparse_dataset(X, y, test, test_share, split_seed)
+    X = np.asarray(X)
+    y = as_targets(X, y)
     encoder = ArrayEncoder(list(X.shape[1:]), str(X.dtype))
     everything = Rows(encoder.features(X), y)
     if test is None:
         train_rows, test_rows = split(NAME, y, test_share, split_seed)
         return Dataset(NAME, everything.take(train_rows), everything.take(test_rows), encoder=encoder)
-    return Dataset(NAME, everything, Rows(encoder.features(test[0]), test[1]), encoder=encoder)
-
-
-def _pair(X: Any, y: Any, which: str) -> tuple[Any, Shaped[np.ndarray, " m"]]:
-    """Features and targets that fit each other."""
-    X, y = X if hasattr(X, "tocsr") else np.asarray(X), np.asarray(y)
-    if X.ndim < 2:
-        raise ConfigError(f"X{which}: shape {X.shape}; must be rows and columns, or rows and images")
-    if y.shape != (X.shape[0],):
-        raise ConfigError(f"y{which}: shape {y.shape}; must be one for each of the {X.shape[0]} rows of X{which}")
-    if not len(y):
-        raise ConfigError(f"X{which}: no rows; must have at least one")
-    if y.dtype.kind == "f" and not (finite := np.isfinite(y)).all():
-        row = int(np.argmin(finite))
-        raise ConfigError(f"y{which}, row {row}: {y[row]} must be a finite number")
-    return X, y.astype(str) if y.dtype.kind == "O" else y
+    return Dataset(NAME, everything, Rows(encoder.features(test[0]), as_targets(*test, "_test")), encoder=encoder)
 
 
 def _read(path: str | Path, *names: str, field: str = "data.path") -> dict[str, np.ndarray]:
     require_file(Path(path), (".npz",), field)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
     except Exception as error:  # of NumPy and of its zip files
         raise unreadable(field, Path(path), error) from None

@@ -49,7 +49,8 @@ def require_file(path: Path, endings: tuple[str, ...], field: str) -> None:
 
 def unreadable(field: str, path: Path, error: Exception) -> ConfigError:
     """The error that says why a file cannot be read."""
-    return ConfigError(f"{field}={path}: cannot be read ({str(error) or type(error).__name__}); is it damaged?")
+    why = " ".join(str(error).split()) or type(error).__name__
+    return ConfigError(f"{field}={path}: cannot be read ({why}); is it damaged?")
 
 
 def is_numeric(column: Any, name: str) -> bool:
@@ -69,7 +70,7 @@ def is_numeric(column: Any, name: str) -> bool:
     if kind not in ("string", "mixed", "mixed-integer"):
         raise ConfigError(f"column {name}: holds {kind} values; must be text, true or false, or numbers: drop it")
     known = column.notna()
-    numbers = pd.to_numeric(column[known], errors="coerce").notna()
+    numbers = _parsed(column[known]).notna()
     if MOSTLY < numbers.mean() < 1:
         row = int(np.flatnonzero(known)[int(np.argmin(numbers))])
         raise ConfigError(
@@ -81,9 +82,7 @@ def is_numeric(column: Any, name: str) -> bool:
 
 def column_numbers(column: Any, name: str) -> Float[np.ndarray, " m"]:
     """The values of a column of numbers, nan where missing. Raises ConfigError, naming the row, for any other."""
-    import pandas as pd
-
-    numbers = pd.to_numeric(column.astype(object) if column.dtype.name == "category" else column, errors="coerce")
+    numbers = _parsed(column)
     text = np.asarray(numbers.isna() & column.notna())
     if text.any():
         row = int(np.argmax(text))
@@ -93,6 +92,13 @@ def column_numbers(column: Any, name: str) -> Float[np.ndarray, " m"]:
         row = int(np.argmax(np.isinf(values)))
         raise ConfigError(f"column {name}, row {row}: {values[row]} must be a finite number")
     return values
+
+
+def _parsed(column: Any) -> Any:
+    """The column as numbers, missing where it has others."""
+    import pandas as pd
+
+    return pd.to_numeric(column.astype(object) if column.dtype.name == "category" else column, errors="coerce")
 
 
 def category_names(column: Any) -> Shaped[np.ndarray, " m"]:

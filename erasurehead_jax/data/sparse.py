@@ -41,11 +41,12 @@ class Sparse(AbstractFeatures):
         return self.columns
 
     def matvec(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
+        weights = jnp.asarray(x)
+
         def add(z, entry):
             column, value = entry
-            return z + _beside(value, x) * x.at[column].get(mode="promise_in_bounds"), None
+            return z + _beside(value, weights) * weights.at[column].get(mode="promise_in_bounds"), None
 
-        x = jnp.asarray(x)
         return jax.lax.scan(add, jnp.zeros((self.rows, *x.shape[1:]), x.dtype), self._entries(x.dtype))[0]
 
     def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
+from erasurehead_jax.data.check import as_targets
 from erasurehead_jax.data.dataset import Dataset, Rows
 from erasurehead_jax.data.encoder import AbstractEncoder
 from erasurehead_jax.data.frames import require_file, unreadable
@@ -31,7 +31,7 @@ class SparseEncoder(AbstractEncoder):
 
         if X.shape[1] != self.columns:
             raise ConfigError(f"X: {X.shape[1]} columns; must be {self.columns}, as in the training data")
-        matrix = scipy.sparse.csr_array(X)
+        matrix: Any = scipy.sparse.csr_array(X)
         if not (finite := np.isfinite(matrix.data)).all():
             entry = int(np.argmin(finite))
             row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
@@ -82,19 +82,20 @@ def svmlight(
 
 def sparse_dataset(
     X: Any,
-    y: Shaped[np.ndarray, " m"],
-    test: tuple[Any, Shaped[np.ndarray, " t"]] | None = None,
+    y: Any,
+    test: tuple[Any, Any] | None = None,
     test_share: float = 0.2,
     split_seed: int = 0,
     first: int = 0,
 ) -> Dataset:
     """The data set of a SciPy sparse matrix (m, columns) and its targets, and of test rows or a share split off."""
     encoder = SparseEncoder(X.shape[1], first)
+    y = as_targets(X, y)
     train = Rows(encoder.features(X), y)
     if test is None:
         train_rows, test_rows = split(NAME, y, test_share, split_seed)
         return Dataset(NAME, train.take(train_rows), train.take(test_rows), encoder=encoder)
-    return Dataset(NAME, train, Rows(encoder.features(test[0]), test[1]), encoder=encoder)
+    return Dataset(NAME, train, Rows(encoder.features(test[0]), as_targets(*test, "_test")), encoder=encoder)
 
 
 def _read(path: str | Path, limit_rows: int | None = None, field: str = "data.path") -> tuple[Any, np.ndarray]:
@@ -103,7 +104,7 @@ def _read(path: str | Path, limit_rows: int | None = None, field: str = "data.pa
 
     require_file(Path(path), (), field)
     try:
-        X, y = load_svmlight_file(str(path), zero_based=True)[:2]
+        X, y = load_svmlight_file(str(path), zero_based=True)[:2]  # pyright: ignore[reportArgumentType]
     except Exception as error:  # of scikit-learn and of the decompressors
         raise unreadable(field, Path(path), error) from None
     if not X.shape[0]:

@@ -39,8 +39,8 @@ def table(
     rows of each file. Raises ConfigError as `table_dataset` does and for files that cannot be read.
     """
     require_limit(limit_rows)
-    roles = {"categorical": categorical, "numeric": numeric, "drop": drop}
-    settings = roles | {"test_share": test_share, "split_seed": split_seed, "min_frequency": min_frequency}
+    settings: dict[str, Any] = {"categorical": categorical, "numeric": numeric, "drop": drop}
+    settings |= {"test_share": test_share, "split_seed": split_seed, "min_frequency": min_frequency}
 
     def make() -> Dataset:
         frame = read_frame(path, limit_rows)
@@ -75,7 +75,7 @@ def table_dataset(
     require_whole("data.min_frequency", min_frequency, 1)
     require_split(test_share, split_seed)
     frame = frame.rename(columns=str)
-    target, values = str(target), _targets(frame, target, "data.target")
+    target, values = str(target), _targets(frame, target)
     roles = _roles(frame, target, categorical, numeric, drop)
     if test is None:
         train_rows, test_rows = split(NAME, values, test_share, split_seed)

@@ -103,8 +103,8 @@ def fit_table(frame: Any, target: str, roles: Roles, least: int) -> TableEncoder
         for found, rare in zip(encoder.categories_, encoder.infrequent_categories_, strict=True):
             pooled = set() if rare is None else set(rare)
             kept.append([name for name in found if name not in pooled])
-    values = [np.asarray(each, float).tolist() for each in (medians, means, scales)]
-    return TableEncoder(target, dropped, numeric, *values, categorical, kept)
+    medians, means, scales = (np.asarray(each, float).tolist() for each in (medians, means, scales))
+    return TableEncoder(target, dropped, numeric, medians, means, scales, categorical, kept)
 
 
 def listed(names: Sequence[str]) -> str:
