@@ -20,7 +20,10 @@ class AbstractObjective(eqx.Module):
     A run checks its data set, binds the objective to what `check` returned, and uses the bound objective only.
     """
 
-    metric: eqx.AbstractVar[Metric]  # the test metric
+    @property
+    @abstractmethod
+    def metric(self) -> Metric:
+        """The test metric. Most objectives have it as a class variable."""
 
     @abstractmethod
     def init(self, key: Key, dataset: Dataset) -> Params:

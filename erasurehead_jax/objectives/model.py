@@ -56,6 +56,9 @@ class Model(AbstractObjective):
     def __check_init__(self):
         require_methods(self.model)
 
+    def __hash__(self) -> int:
+        return id(self)  # jax.jit needs one, and neither arrays in a model nor dictionaries of shapes have any
+
     @property
     def metric(self) -> Metric:
         named = getattr(self.model, "metric", None)
@@ -96,9 +99,8 @@ class Model(AbstractObjective):
             require_scores(self.model, scores, len(some), dataset.classes if self.targets == "classes" else None)
 
     def try_out(self, dataset: Dataset) -> None:
-        x = self.init(jax.random.key(0), dataset)
-        losses = jax.jit(lambda x, rows: self.row_losses(x, rows))(x, dataset.train.take(slice(TRIED)))
-        require_finite(self.model, np.asarray(losses))
+        losses = jax.jit(lambda key, rows: self.row_losses(self.init(key, dataset), rows))
+        require_finite(self.model, np.asarray(losses(jax.random.key(0), dataset.train.take(slice(TRIED)))))
 
     def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *scores"]:
         features = rows.features.inputs(x.dtype)

@@ -55,7 +55,7 @@ def scorer(objective: AbstractObjective, dataset: Dataset) -> Callable[[Float[Ar
 
 def in_parts(function: Callable[[Any, Rows], Array], rows: Rows) -> Callable[[Any], Iterator[np.ndarray]]:
     """A jitted function from x to the values of `function(x, rows)`, in parts of as many rows as fit in memory."""
-    whole = jax.jit(lambda x, rows: function(x, rows))  # a method of an objective that holds arrays has no hash
+    whole = jax.jit(function)
     part = jax.jit(lambda x, rows, index: function(x, rows.take(index)))
 
     @functools.cache
