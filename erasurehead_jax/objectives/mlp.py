@@ -1,7 +1,7 @@
 """The built-in network: a multilayer perceptron for classes or numbers, on features of any layout."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,7 +36,7 @@ class MLP(eqx.Module):
 
     hidden: tuple[int, ...] = eqx.field(static=True, converter=tuple, default=(64,))
     activation: str = eqx.field(static=True, default="relu")
-    task: Literal["classification", "regression"] | None = eqx.field(static=True, default=None)
+    task: str | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         for width in self.hidden:

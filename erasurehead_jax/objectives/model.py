@@ -23,6 +23,7 @@ from erasurehead_jax.objectives.model_checks import (
     require_losses,
     require_methods,
     require_scores,
+    require_values,
     trace_init,
 )
 from erasurehead_jax.types import AnyArray, Key, Params
@@ -101,6 +102,11 @@ class Model(AbstractObjective):
     def try_out(self, dataset: Dataset) -> None:
         losses = jax.jit(lambda key, rows: self.row_losses(self.init(key, dataset), rows))
         require_finite(self.model, np.asarray(losses(jax.random.key(0), dataset.train.take(slice(TRIED)))))
+        if isinstance(getattr(self.model, "metric", None), Metric):
+            some = dataset.test.take(slice(TRIED))
+            predictions = jax.jit(lambda key, rows: self.predict(self.init(key, dataset)[:, None].repeat(2, 1), rows))
+            scores = np.asarray(predictions(jax.random.key(0), some), np.float64)
+            require_values(self.model, self.metric.score(np.asarray(some.target), scores))
 
     def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *scores"]:
         features = rows.features.inputs(x.dtype)

@@ -92,6 +92,15 @@ def require_finite(model: Any, losses: np.ndarray) -> None:
         )
 
 
+def require_values(model: Any, values: Any) -> None:
+    """Raises ConfigError unless this is what a metric returned for two models."""
+    if np.shape(values) != (2,):
+        raise ConfigError(
+            f"{_setting(model)}: the score of its metric returned {_described(values)} for scores of 2 models as their "
+            "last axis; must be of shape (2,)"
+        )
+
+
 def _described(value: Any) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{value.dtype}{list(value.shape)}"

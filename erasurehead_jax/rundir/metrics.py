@@ -44,7 +44,8 @@ def scorer(objective: AbstractObjective, dataset: Dataset) -> Callable[[Float[Ar
     def metric_of(x: Float[Array, "d models"]) -> Float[np.ndarray, " models"]:
         few = models_at_once(x.shape, x.dtype)
         some = [x] if few >= x.shape[1] else [x[:, i : i + few] for i in range(0, x.shape[1], few)]
-        return np.concatenate([metric.score(target, _joined(predictions(each))) for each in some])
+        found = [metric.score(target, _joined(predictions(each))) for each in some]
+        return np.concatenate(found, dtype=np.float64)
 
     def scores(x: Float[Array, "d models"]) -> Scores:
         losses = {"train_loss": _mean(train_losses(x), len(train)), "test_loss": _mean(test_losses(x), len(test))}
