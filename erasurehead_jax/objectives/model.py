@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from erasurehead_jax.data import Dataset, Rows, are_classes, as_classes, as_signs, require_numbers
 from erasurehead_jax.objectives.base import AbstractObjective
@@ -138,6 +138,11 @@ class Model(AbstractObjective):
 
     def touched(self, rows: Rows) -> None:
         return None
+
+    def restrict(self, rows: Rows, touched: Int[np.ndarray, " t"] | None) -> Rows:
+        """All columns, in the layout that is fast for gradients."""
+        del touched  # all
+        return rows if rows.features.touched() is None else rows.restrict(np.arange(rows.features.dim))
 
     def params(self, x: Params) -> PyTree:
         shapes = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, x.dtype), self.template)

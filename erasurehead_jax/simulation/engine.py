@@ -165,14 +165,15 @@ class Simulation:
         self._dataset, self._objective = dataset, objective
         bounds = block_bounds(len(dataset.train), points[0].scheme.code.blocks)
         self._block = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-        quick = objective.touched(dataset.train) is not None  # then all columns, in the layout that workers use
-        train = dataset.train.restrict(np.arange(dataset.dim)) if quick else dataset.train
+        states = jax.eval_shape(self._begin, self._batch([0], [0]))
+        everything = None if objective.touched(dataset.train) is None else np.arange(len(states.x))
+        train = objective.restrict(dataset.train, everything)  # in the layout that workers use
         mesh = Mesh(np.array(sharing(devices)), ("runs",))
         shared, first, second = PartitionSpec(), PartitionSpec("runs"), PartitionSpec(None, "runs")
         self._train = jax.device_put(train, NamedSharding(mesh, shared))
         state = jax.tree.map(
             lambda leaf: PartitionSpec(*[None] * (leaf.ndim - 1), "runs"),  # the last axis
-            jax.eval_shape(self._begin, self._batch([0], [0])),
+            states,
         )
         self._clock_sharding = NamedSharding(mesh, first)
         self._jitted_begin = jax.jit(
