@@ -298,6 +298,8 @@ def test_what_is_no_model_is_refused():
     ):
         with pytest.raises(ConfigError, match=why):
             Model(model)
+    with pytest.raises(ConfigError, match=r"^objective\.model=Signs: has no method predict\(params, features\)"):
+        Model(Signs()).predict(jnp.zeros(3), MODELS["signs"][1].test)
     metric_only = type("Net", (Signs,), {"metric": "auc"})()
     with pytest.raises(ConfigError, match="has a metric, but no method predict"):
         Model(metric_only)

@@ -22,6 +22,7 @@ from erasurehead_jax.objectives.model_checks import (
     require_float_parameters,
     require_losses,
     require_methods,
+    require_predictions,
     require_scores,
     require_values,
     trace_init,
@@ -109,6 +110,7 @@ class Model(AbstractObjective):
             require_values(self.model, self.metric.score(np.asarray(some.target), scores))
 
     def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *scores"]:
+        require_predictions(self.model)
         features = rows.features.inputs(x.dtype)
         return self._each(lambda params: self.model.predict(params, features), x)
 

@@ -37,6 +37,12 @@ def require_methods(model: Any) -> None:
         raise ConfigError(f"{_setting(model)}: has a metric, but no method predict(params, features) that it judges")
 
 
+def require_predictions(model: Any) -> None:
+    """Raises ConfigError for a model that only has losses."""
+    if not hasattr(model, "predict"):
+        raise ConfigError(f"{_setting(model)}: has no method predict(params, features), so it predicts nothing")
+
+
 def trace_init(model: Any, dataset: Dataset) -> PyTree:
     """The shapes and types of the parameters. Raises ConfigError if JAX cannot trace `init`."""
     key = jax.eval_shape(lambda: jax.random.key(0))
