@@ -4,7 +4,18 @@ from .codes import (
     FractionalRepetition as FractionalRepetition,
     Uncoded as Uncoded,
 )
-from .data import Dataset as Dataset, Dense as Dense, OneHot as OneHot, Rows as Rows
+from .data import (
+    AbstractEncoder as AbstractEncoder,
+    Dataset as Dataset,
+    Dense as Dense,
+    Mixed as Mixed,
+    OneHot as OneHot,
+    Rows as Rows,
+    Sparse as Sparse,
+    array_dataset as array_dataset,
+    load_encoder as load_encoder,
+    table_dataset as table_dataset,
+)
 from .decoding import (
     AbstractDecode as AbstractDecode,
     ByCode as ByCode,
@@ -18,7 +29,7 @@ from .delays import (
     SlowWorkers as SlowWorkers,
     Trace as Trace,
 )
-from .errors import ConfigError as ConfigError
+from .errors import ConfigError as ConfigError, Diverged as Diverged, Stopped as Stopped, StorageFailed as StorageFailed
 from .objectives import (
     MLP as MLP,
     AbstractObjective as AbstractObjective,
@@ -31,7 +42,17 @@ from .objectives import (
     Softmax as Softmax,
     SquaredHinge as SquaredHinge,
 )
+from .optimizers import agd as agd, gd as gd, nesterov as nesterov
+from .reports.compare import Report as Report, report as report
+from .results import Run as Run, load as load
 from .scheme import Scheme as Scheme, collect as collect
+from .schemes import (
+    egc as egc,
+    erasurehead as erasurehead,
+    ignore_stragglers as ignore_stragglers,
+    named_scheme as named_scheme,
+    uncoded as uncoded,
+)
 from .stopping import (
     AbstractStop as AbstractStop,
     AllOf as AllOf,
@@ -41,3 +62,5 @@ from .stopping import (
     Decodable as Decodable,
     DecodeError as DecodeError,
 )
+from .studies.ask import whatif as whatif
+from .training import train as train

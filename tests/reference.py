@@ -59,3 +59,34 @@ def perceptron_descent(
         V, a, W, b = (p - step_size * (d + 2 * p / N) for p, d in ((V, dV), (a, da), (W, dW), (b, db)))
         losses.append(np.mean(loss(np.clip(X @ V + a, 0, None) @ W + b, y)))
     return np.array(losses)
+
+
+def mini_batches(
+    dataset: Dataset, rounds: int, step_size: float, blocks: int, batch: int, seed: int, snapshot_every: int | None
+) -> np.ndarray:
+    """Logistic loss after every round of mini-batch gradient descent or, with `snapshot_every`, of SVRG."""
+    X, y = design_matrix(np.asarray(dataset.train.features.index), dataset.dim), np.asarray(dataset.train.target)  # pyright: ignore
+    N, x, losses = len(y), np.zeros(dataset.dim), []
+    bounds = np.arange(blocks + 1) * N // blocks
+
+    def mean_gradient(x: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return X[rows].T @ (weights * -y[rows] * expit(-y[rows] * (X[rows] @ x))) / N
+
+    anchor, kept = x, x
+    for t in range(rounds):
+        held = [
+            np.random.default_rng([seed, t, i]).choice(bounds[i + 1] - bounds[i], batch, replace=False) + bounds[i]
+            for i in range(blocks)
+        ]
+        weights = np.repeat(np.diff(bounds) / batch, batch)
+        if snapshot_every is None:
+            gradient = mean_gradient(x, np.concatenate(held), weights)
+        elif t % snapshot_every == 0:
+            anchor, kept = x, mean_gradient(x, np.arange(N), np.ones(N))
+            gradient = kept
+        else:
+            rows = np.concatenate(held)
+            gradient = mean_gradient(x, rows, weights) - mean_gradient(anchor, rows, weights) + kept
+        x = x - step_size * (gradient + 2 * x / N)
+        losses.append(np.mean(np.logaddexp(0, -y * (X @ x))))
+    return np.array(losses)

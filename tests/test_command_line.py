@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from erasurehead_jax import hydra_app
 from erasurehead_jax.refusals import override
 from erasurehead_jax.settings.schema import known_keys
-from erasurehead_jax.train import continue_hint
+from erasurehead_jax.training import continue_hint
 
 BAD = {
     "load=4": "load=4: must divide blocks=30",

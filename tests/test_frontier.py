@@ -14,10 +14,10 @@ from erasurehead_jax.errors import Diverged
 from erasurehead_jax.rundir.targets import SLACK
 from erasurehead_jax.simulation.engine import Point
 from erasurehead_jax.stopping import AnyOf, Count
-from erasurehead_jax.whatif.frontier import FEWEST, Estimate, default_target, estimate, frontier, times_to
-from erasurehead_jax.whatif.grid import GridPoint
-from erasurehead_jax.whatif.montecarlo import Trainings
-from erasurehead_jax.whatif.recommendation import Recommendation, recommend
+from erasurehead_jax.studies.frontier import FEWEST, Estimate, default_target, estimate, frontier, times_to
+from erasurehead_jax.studies.grid import GridPoint
+from erasurehead_jax.studies.montecarlo import Trainings
+from erasurehead_jax.studies.recommendation import Recommendation, recommend
 
 SEEDS = 32
 TARGET = 0.8

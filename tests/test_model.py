@@ -31,7 +31,7 @@ from erasurehead_jax import (
 from erasurehead_jax.data import AbstractFeatures
 from erasurehead_jax.objectives import METRICS, memory
 from erasurehead_jax.optimizers import gd
-from erasurehead_jax.report.runs import load_runs
+from erasurehead_jax.reports.runs import load_runs
 from erasurehead_jax.rundir.files import history_columns
 from erasurehead_jax.rundir.metrics import evaluator
 from erasurehead_jax.rundir.targets import SLACK

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from harness import SMALL, execute, train
 
-from erasurehead_jax.report.claims import findings
-from erasurehead_jax.report.runs import compare, load_runs, run_folders
-from erasurehead_jax.report.table import Target, default_targets, table_rows
+from erasurehead_jax.reports.claims import findings
+from erasurehead_jax.reports.runs import compare, load_runs, run_folders
+from erasurehead_jax.reports.table import Target, default_targets, table_rows
 from erasurehead_jax.rundir.targets import SLACK
 
 SIMULATED = (*SMALL, "backend=simulate", "delay=exponential", "delay.mean_s=0.1")

@@ -56,5 +56,5 @@ def test_other_combinations_are_not_schemes_of_the_paper(code: str, rules: list[
 
 
 def test_a_report_does_not_import_jax():
-    script = "import sys, erasurehead_jax.report.claims, erasurehead_jax.report.figure; sys.exit('jax' in sys.modules)"
+    script = "import sys, erasurehead_jax.report; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from harness import LIMIT_S, SMALL_DATA, Finished, execute
 
-from erasurehead_jax.whatif.__main__ import main, progress_bar
+from erasurehead_jax.studies.study import progress_bar
+from erasurehead_jax.whatif import main
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["erasurehead_jax.whatif", "pytest"])

@@ -22,6 +22,7 @@ from erasurehead_jax.cluster import transport
 from erasurehead_jax.cluster.gpu import take_gpu
 from erasurehead_jax.cluster.hosts import introduction, require_alike
 from erasurehead_jax.cluster.lead import lead
+from erasurehead_jax.cluster.parcel import unpack
 from erasurehead_jax.cluster.signals import (
     CONNECTED,
     INTERRUPT,
@@ -92,7 +93,8 @@ def _connect(spec: JobSpec) -> list[str]:
 def _run(spec: JobSpec, hosts: list[str]) -> bool:
     """Runs one job. Returns whether another may follow. `hosts` are the workers', on rank 0."""
     _set_title(spec)
-    job = build(spec.config, data_checked=True)
+    jax.config.update("jax_enable_x64", spec.config["x64"])
+    job = build(spec.config, unpack(Path(spec.run_dir)) if spec.parts else None, data_checked=True)
     gc.collect()
     gc.freeze()  # the job's objects live until its end, so the collector can skip them
     if transport.rank() == 0:

@@ -21,6 +21,8 @@ LOG, NEXT, CHECKPOINT = "train.log", "next.json", "checkpoint"
 EVENTS = "events.jsonl"  # the protocol's, with cluster.record_events=true
 LOCK = ".hydra/lock"  # held by the process that trains in the directory
 
+ENCODER = "encoder.json"  # what was fitted on the data, so that the model can be applied
+
 LAST_HOST = "last_host"  # the only column of history.csv that is not a number
 ROUND_COLUMNS = (
     *("round", "clock_s", "round_s", "waited", "exact", "decode_error", "grad_norm", "received_bytes"),
@@ -46,6 +48,12 @@ def metric_columns(metric: str) -> list[str]:
 def history_columns(metric: str) -> list[str]:
     """The columns of history.csv, given the name of the test metric."""
     return [*ROUND_COLUMNS, *metric_columns(metric)]
+
+
+def measured_columns(run_dir: Path) -> list[str]:
+    """The columns of a run's history.csv that an evaluation fills."""
+    with (run_dir / HISTORY).open(newline="") as file:
+        return next(csv.reader(file))[-3:]
 
 
 def require_empty(run_dir: Path) -> None:

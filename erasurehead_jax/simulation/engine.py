@@ -7,6 +7,7 @@ Clocks and decoding do not depend on the model, so rounds are simulated first an
 always simulated in float64, because an exact code must decode exactly; training has the precision of the run.
 """
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,7 +25,9 @@ from optax import GradientTransformation
 from erasurehead_jax.data import Dataset, Rows, block_bounds
 from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import require_choice, require_number
+from erasurehead_jax.job import Problem
 from erasurehead_jax.objectives import AbstractObjective
+from erasurehead_jax.sampling import Sampling, drawn_rows
 from erasurehead_jax.scheme import Scheme, collect, unsound
 from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.types import AnyArray, Got, Key, Late, Number
@@ -43,6 +46,7 @@ class Point(eqx.Module):
     overhead_s: Number = 0.0  # time of the master, added to every round
     optimizer: Callable[[], GradientTransformation] | None = None
     l2: Number = 0.0
+    sampling: Sampling = eqx.field(static=True, default=Sampling())
 
     def __check_init__(self):
         require_choice("late", self.late, Late)
@@ -57,7 +61,7 @@ class Point(eqx.Module):
         """
         code = self.scheme.code
         delay_s = self.delay.sample(key, t, code.workers, code.load / code.blocks)
-        return delay_s[code.owner] + self.compute_s * code.work_until
+        return delay_s[code.owner] + self.compute_s * self.sampling.work(t) * code.work_until
 
 
 class Round(NamedTuple):
@@ -87,6 +91,12 @@ def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tu
     arrival_s = backlog_s[code.owner] + point.service_s(key, t)
     done_s = jnp.full(code.workers, -jnp.inf, arrival_s.dtype).at[code.owner].max(arrival_s)
     got, round_s = collect(scheme, arrival_s)
+    a = jnp.asarray(scheme.decode(code, got))
+    if point.sampling.exact_snapshots:
+        exact = scheme.exactly()
+        all_got, all_s = collect(exact, arrival_s)
+        which = partial(jnp.where, point.sampling.waits_for_exact(t))
+        got, round_s, a = which(all_got, got), which(all_s, round_s), which(exact.decode(code, all_got), a)
     wall_s = (jnp.maximum(round_s, done_s.max()) if point.late == Late.WAIT else round_s) + point.overhead_s
     unfinished_s = jnp.maximum(done_s - wall_s, 0)
     if point.late == Late.QUEUE:
@@ -96,7 +106,6 @@ def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tu
         backlog_s = jnp.where(began, unfinished_s, backlog_s - wall_s)
     else:
         backlog_s = jnp.zeros_like(backlog_s)
-    a = jnp.asarray(scheme.decode(code, got))
     w = jnp.asarray(code.G @ a)
     decode_error = ((w - 1) ** 2).sum()
     faults = jnp.asarray(unsound(got, a)), jnp.asarray(scheme.breaks_promise(got, decode_error))
@@ -142,6 +151,7 @@ class Batch(NamedTuple):
     numbers: Any  # the numbers in which their points differ
     init: Key  # of the starting point
     delay: Key  # of the delays
+    seed: Int[AnyArray, " runs"]
 
 
 class Simulation:
@@ -160,20 +170,21 @@ class Simulation:
         points: Sequence[Point],
         devices: Sequence[Any] = (),
     ):
-        self._scheme = points[0].scheme
+        self._scheme, self._sampling = points[0].scheme, points[0].sampling
         self._static, self._numbers = stack(points)
         self._dataset, self._objective = dataset, objective
         bounds = block_bounds(len(dataset.train), points[0].scheme.code.blocks)
+        self._bounds = bounds
         self._block = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-        states = jax.eval_shape(self._begin, self._batch([0], [0]))
-        everything = None if objective.touched(dataset.train) is None else np.arange(len(states.x))
-        train = objective.restrict(dataset.train, everything)  # in the layout that workers use
+        quick = objective.touched(dataset.train) is not None  # then all columns, in the layout that workers use
+        everything = np.arange(Problem(objective, dataset, 0.0).parameters) if quick else None
+        train = objective.restrict(dataset.train, everything)
         mesh = Mesh(np.array(sharing(devices)), ("runs",))
         shared, first, second = PartitionSpec(), PartitionSpec("runs"), PartitionSpec(None, "runs")
         self._train = jax.device_put(train, NamedSharding(mesh, shared))
         state = jax.tree.map(
             lambda leaf: PartitionSpec(*[None] * (leaf.ndim - 1), "runs"),  # the last axis
-            states,
+            jax.eval_shape(self._begin, self._batch([0], [0])),
         )
         self._clock_sharding = NamedSharding(mesh, first)
         self._jitted_begin = jax.jit(
@@ -184,9 +195,13 @@ class Simulation:
             specs = {"in_specs": (first, first, shared), "out_specs": (first, second)}
             return shard_map(partial(self._play, rounds), mesh=mesh, **specs, check_vma=False)(batch, backlog_s, t)
 
-        def train_on(norms, batch, runs, w, train):
-            specs = {"in_specs": (first, state, second, shared), "out_specs": (state, second if norms else None)}
-            return shard_map(partial(self._train_on, norms), mesh=mesh, **specs, check_vma=False)(batch, runs, w, train)
+        def train_on(norms, batch, runs, rounds, t, train):
+            specs = {
+                "in_specs": (first, state, second, shared, shared),
+                "out_specs": (state, second if norms else None),
+            }
+            step = shard_map(partial(self._train_on, norms), mesh=mesh, **specs, check_vma=False)
+            return step(batch, runs, rounds, t, train)
 
         self._jitted_play = jax.jit(play_rounds, static_argnums=0)
         self._jitted_train = jax.jit(train_on, static_argnums=0, donate_argnums=2)
@@ -212,18 +227,32 @@ class Simulation:
             backlog_s, played = self._jitted_play(rounds, batch, runs.backlog_s, np.int32(runs.t))
         played = Round(*map(np.asarray, played))
         self._scheme.report(bool(played.unsound.any()), bool(played.broken_promise.any()))
-        w = played.w.astype(jnp.result_type(float))
-        state, norm = self._jitted_train(norms, batch, runs.state, w, self._train)
+        w, t = played.w.astype(jnp.result_type(float)), np.arange(runs.t, runs.t + rounds, dtype=np.int32)
+        sampled = w, self._drawn(np.asarray(batch.seed).tolist(), t.tolist())
+        state, norm = self._jitted_train(norms, batch, runs.state, sampled, t, self._train)
         return Runs(state, backlog_s, runs.t + rounds), played, norm
 
     def _batch(self, which: Sequence[int], seeds: Sequence[int]) -> Batch:
         numbers = jax.tree.map(lambda values: values[np.asarray(which)], self._numbers)
-        return Batch(numbers, *jax.vmap(run_keys)(np.asarray(seeds, np.uint32)))
+        seed = np.asarray(seeds, np.uint32)
+        return Batch(numbers, *jax.vmap(run_keys)(seed), seed)
+
+    def _drawn(self, seeds: list[int], rounds: list[int]) -> Int[np.ndarray, "rounds runs rows"] | None:
+        """The rows of the mini-batches, block by block; None without mini-batches."""
+        if (size := self._sampling.batch) is None:
+            return None
+        blocks = list(enumerate(np.diff(self._bounds).tolist()))
+
+        @functools.cache
+        def rows(seed: int, t: int) -> np.ndarray:
+            return np.concatenate([self._bounds[i] + drawn_rows(seed, t, i, held, size) for i, held in blocks])
+
+        return np.array([[rows(seed, t) for seed in seeds] for t in rounds], np.int32)
 
     def _begin(self, batch: Batch) -> State:
         def one(numbers, key):
             x = self._objective.init(key, self._dataset).astype(float)
-            return start(eqx.combine(numbers, self._static).optimizer(), x)
+            return start(eqx.combine(numbers, self._static).optimizer(), x, self._sampling.points > 1)
 
         return jax.vmap(one, out_axes=-1)(batch.numbers, batch.init)
 
@@ -236,17 +265,41 @@ class Simulation:
 
         return jax.lax.scan(step, backlog_s, t + jnp.arange(rounds, dtype=jnp.int32))
 
-    def _train_on(self, norms: bool, batch: Batch, state: State, w: Float[Array, "rounds runs n"], train: Rows):
-        def update(numbers, state, decoded):
-            point = eqx.combine(numbers, self._static)
-            return apply_gradient(point.optimizer(), point.l2, len(train), state, decoded)
+    def _train_on(self, norms: bool, batch: Batch, state: State, rounds: Any, t: Int[Array, " rounds"], train: Rows):
+        """Trains on rounds (w, rows of mini-batches); see `advance`."""
 
-        def step(state, w):
-            decoded = self._objective.gradient(state.x, train, w.T[self._block])
-            state, norm = jax.vmap(update, in_axes=(0, -1, -1), out_axes=(-1, 0))(batch.numbers, state, decoded)
+        def update(numbers, state, decoded, snapshot):
+            point = eqx.combine(numbers, self._static)
+            return apply_gradient(point.optimizer(), point.l2, len(train), state, decoded, snapshot)
+
+        def step(state, one):
+            (w, drawn), t = one
+            snapshot, whole = self._sampling.is_snapshot(t), self._sampling.is_whole(t)
+            on_all = lambda: self._objective.gradient(state.x, train, w.T[self._block])
+            on_drawn = lambda: self._batch_gradients(state, train, w, drawn)
+            if isinstance(whole, np.bool_):
+                decoded = on_all() if whole else on_drawn()
+            else:
+                decoded = jax.lax.cond(whole, on_all, on_drawn)
+            in_axes, out_axes = (0, -1, -1, None), (-1, 0)
+            state, norm = jax.vmap(update, in_axes, out_axes)(batch.numbers, state, decoded, snapshot)
             return state, norm if norms else None
 
-        return jax.lax.scan(step, state, w)
+        return jax.lax.scan(step, state, (rounds, t))
+
+    def _batch_gradients(
+        self, state: State, train: Rows, w: Float[Array, "runs n"], drawn: Int[Array, "runs rows"]
+    ) -> Float[Array, "d runs"]:
+        """The decoded sum on each run's own mini-batch or, with SVRG, of the differences to the snapshot."""
+        size = drawn.shape[1] // w.shape[1]
+        weight = jnp.repeat(w * (np.diff(self._bounds) / size).astype(w.dtype), size, axis=1)
+
+        def one(x, anchor, weight, drawn):
+            rows = train.take(drawn)
+            gradient = self._objective.gradient(x, rows, weight)
+            return gradient if anchor is None else gradient - self._objective.gradient(anchor.x, rows, weight)
+
+        return jax.vmap(one, in_axes=(-1, -1, 0, 0), out_axes=-1)(state.x, state.anchor, weight, drawn)
 
 
 def sharing(devices: Sequence[Any] = ()) -> list[Any]:

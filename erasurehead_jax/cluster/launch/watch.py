@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -143,11 +144,13 @@ def _attend(ranks: Ranks, spec: JobSpec, watch: Callable[[], None], requests: li
             _waiting.append(ranks._replace(run_dir=Path(spec.run_dir)))
         else:
             _end(ranks)
-            while message := ranks.output.next_message(0):
+            while message := ranks.output.next_message(0.0):
                 progress.take(message)
 
 
-def _wait(ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_s: float, progress: Progress) -> None:
+def _wait(
+    ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_s: float | int, progress: Progress
+) -> None:
     """Waits until mpirun or srun has ended or, once a rank has reported an outcome or a failure, for FOLLOW_S more.
 
     A rank that dies before MPI_Init completes leaves the others there for ever: this ends the job at once if the rank
@@ -220,7 +223,13 @@ def _command_line(pid: str) -> bytes:
 
 @contextlib.contextmanager
 def _handling(requests: list[int]) -> Iterator[None]:
-    """Collects Ctrl-C and requests to stop, except signals that are ignored (as a shell does for `&`)."""
+    """Collects Ctrl-C and requests to stop, except signals that are ignored (as a shell does for `&`).
+
+    Only the main thread of a process can: elsewhere the run goes on to its end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def collect(number: int, _: object) -> None:
         requests.append(number)

@@ -1,6 +1,7 @@
 """The master's side of the transport, including the detection of dead workers."""
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,16 +43,16 @@ class Lost(NamedTuple):
 class MasterEnd:
     """The master's ends of all channels. `owner[m]` is the worker of message m; worker j is rank j + 1."""
 
-    def __init__(self, owner: Int[np.ndarray, " M"], workers: int, dim: int, dtype: np.dtype):
+    def __init__(self, owner: Int[np.ndarray, " M"], workers: int, dim: int, dtype: np.dtype, points: int = 1):
         self._comm = MPI.COMM_WORLD
         self._owner = owner
         self._workers = workers
         self._dead = np.zeros(workers, bool)
         self._losses: list[Lost] = []  # not yet reported
         self.coordinates = self._hellos(dim)
-        self._outbox = [Packet(len(c), dtype) for c in self.coordinates]
+        self._outbox = [Packet(points * len(c), dtype) for c in self.coordinates]
         self._sends = [MPI.REQUEST_NULL] * workers
-        self._newest: tuple[int, np.ndarray | None, np.ndarray] = (STOP, None, np.zeros(workers))
+        self._newest: tuple[int, Sequence[np.ndarray], np.ndarray] = (STOP, (), np.zeros(workers))
         self._outdated = np.zeros(workers, bool)  # whether the worker's mailbox must be refilled
         self.sign_s = np.full(workers, time.perf_counter())  # when the worker last received a model or answered
         self._inbox = [Packet(len(self.coordinates[j]), dtype) for j in owner]
@@ -81,14 +82,19 @@ class MasterEnd:
             self._dead[worker] = True
             self._losses.append(Lost(worker))
 
-    def send_model(self, round_: int, x: Float[np.ndarray, " d"], delay_s: Float[np.ndarray, " k"]) -> None:
-        """Puts a new model into every mailbox. `x` and `delay_s` must not be modified afterwards."""
-        self._newest = (round_, x, delay_s)
+    def send_model(
+        self, round_: int, points: Sequence[Float[np.ndarray, " d"]], delay_s: Float[np.ndarray, " k"]
+    ) -> None:
+        """Puts a new model, or as many points as workers need, into every mailbox.
+
+        `points` and `delay_s` must not be modified afterwards.
+        """
+        self._newest = (round_, points, delay_s)
         self._outdated[:] = True
         self._fill_mailboxes()
 
     def _fill_mailboxes(self) -> None:
-        round_, x, delay_s = self._newest
+        round_, points, delay_s = self._newest
         gathered: dict[int, np.ndarray] = {}
         for j in np.flatnonzero(self._outdated & ~self._dead).tolist():
             if not self._taken(j):
@@ -96,14 +102,15 @@ class MasterEnd:
             packet = self._outbox[j]
             packet.label(round_, delay_s[j])
             content = packet.bytes
-            if x is None:
+            if not points:
                 content = packet.bytes[:HEADER]
             else:
                 touched = self.coordinates[j]
                 if id(touched) in gathered:
                     packet.payload[:] = gathered[id(touched)]
                 else:
-                    np.take(x, touched, out=packet.payload, mode="clip")  # "raise" would copy twice
+                    for x, part in zip(points, packet.payload.reshape(len(points), -1), strict=True):
+                        np.take(x, touched, out=part, mode="clip")  # "raise" would copy twice
                     gathered[id(touched)] = packet.payload
             try:
                 self._sends[j] = self._comm.Issend(content, j + 1, Tag.MODEL)
@@ -194,7 +201,7 @@ class MasterEnd:
 
     def dismiss(self) -> None:
         """Tells every worker that there are no more models. Answers that still arrive are dropped."""
-        self._newest = (STOP, None, np.zeros(self._workers))
+        self._newest = (STOP, (), np.zeros(self._workers))
         self._outdated[:] = True
         self._staying = set(range(self._workers))
 

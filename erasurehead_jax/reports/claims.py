@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from erasurehead_jax.report.runs import Comparison, Contender
-from erasurehead_jax.report.table import Target, speed_ups, times_to
+from erasurehead_jax.reports.runs import Comparison, Contender
+from erasurehead_jax.reports.table import Target, speed_ups, times_to
 from erasurehead_jax.rundir.kinds import Kind
 
 LAST = Target("last", "uncoded at its end")

@@ -27,7 +27,7 @@ from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.rundir.metrics import scorer
 from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.simulation.engine import Point, Simulation, sharing, stack, timing
-from erasurehead_jax.whatif.grid import GridPoint, label_columns, stackable
+from erasurehead_jax.studies.grid import GridPoint, label_columns, stackable
 
 SHARE = 0.4  # the fraction of the free memory that a chunk of training runs may use
 TRAINED_AT_ONCE = {"cpu": 128}  # runs per core; more are not faster. On other platforms memory is the limit

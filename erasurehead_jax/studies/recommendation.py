@@ -15,9 +15,9 @@ from erasurehead_jax.delays import Trace
 from erasurehead_jax.rundir.kinds import Kind
 from erasurehead_jax.rundir.wording import metric_value
 from erasurehead_jax.simulation.engine import Point
-from erasurehead_jax.whatif.frontier import FEWEST, Estimate, estimate, times_to
-from erasurehead_jax.whatif.grid import GridPoint
-from erasurehead_jax.whatif.montecarlo import Trainings
+from erasurehead_jax.studies.frontier import FEWEST, Estimate, estimate, times_to
+from erasurehead_jax.studies.grid import GridPoint
+from erasurehead_jax.studies.montecarlo import Trainings
 
 RELIABLE = 0.9  # fraction of seeds that must reach a target, unless no point of the grid attains it
 SAME = 1e-6  # relative difference in clock and metric below which two points are the same run

@@ -1,64 +1,75 @@
-"""The report command: `python -m erasurehead_jax.report DIR...` compares run directories."""
+"""The report: compares run directories."""
 
-import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from rich.console import Console
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.hydra_app import run_command
-from erasurehead_jax.report.claims import findings
-from erasurehead_jax.report.figure import answers_figure, comparison_figure
-from erasurehead_jax.report.runs import Comparison, compare, is_whatif, load_runs, run_folders
-from erasurehead_jax.report.table import (
+from erasurehead_jax.reports.claims import findings
+from erasurehead_jax.reports.figure import answers_figure, comparison_figure
+from erasurehead_jax.reports.runs import Comparison, compare, is_whatif, load_runs, run_folders
+from erasurehead_jax.reports.table import (
     Target,
     default_targets,
     markdown_table,
     table_rows,
     terminal_table,
 )
+from erasurehead_jax.results import Run
 from erasurehead_jax.rundir.wording import metric_value
 
 FOLDER = "report"  # in the first of the given folders
 
 
-def report() -> None:
-    """Reads the given folders and writes report.md, tables and figures into the `report` folder of the first one.
+class Report(NamedTuple):
+    """What `report` has found and written."""
 
-    A folder that is itself a run directory also gets a workers.png.
+    folder: Path  # with report.md, tables (CSV, Markdown) and figures (PNG, SVG)
+    tables: dict[str, pd.DataFrame]  # by the name of the comparison
+    skipped: list[str]  # one line for each directory that was left out
+
+    @property
+    def figures(self) -> list[Path]:
+        """The figures of the comparisons."""
+        return [self.folder / f"{name}.png" for name in self.tables]
+
+
+def report(runs: Sequence[Run | str | Path], target: float | None = None, *, console: Console | None = None) -> Report:
+    """Compares runs, run directories, or folders of them, and writes tables and figures.
+
+    They go into the folder `report` of the first one or, for several runs, of the folder that contains them. Runs are
+    compared if they had the same data and delays. `target` is a value of the test metric; by default what uncoded
+    reaches half-way and at its end. A run directory that is given also gets a workers.png. Raises ConfigError if there
+    is no finished run.
     """
-    parser = argparse.ArgumentParser(prog="erasurehead-report", description="Compare run directories.")
-    parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="DIR", help="run directories, or folders that contain them"
-    )
-    parser.add_argument(
-        "--target", type=float, help="value of the test metric (default: what uncoded reaches half-way and at its end)"
-    )
-    arguments = parser.parse_args()
-    console = Console(width=None if Console().is_terminal else 160)
-    found = run_folders(arguments.folders)
+    console = console or Console(quiet=True)
+    folders = [(each.folder if isinstance(each, Run) else Path(each)).expanduser() for each in runs]
+    found = run_folders(folders)
     whatifs = [folder for folder in found if is_whatif(folder)]
-    runs, skipped = load_runs(folder for folder in found if folder not in whatifs)
-    skipped += [f"skipped {run.folder}: ended after {len(run.history)} rounds" for run in runs if run.interrupted]
+    loaded, skipped = load_runs(folder for folder in found if folder not in whatifs)
+    skipped += [f"skipped {run.folder}: ended after {len(run.history)} rounds" for run in loaded if run.interrupted]
     for line in skipped:
         console.print(line, highlight=False, soft_wrap=True)
-    if not runs and not whatifs:
-        given = " ".join(map(str, arguments.folders))
+    if not loaded and not whatifs:
+        given = " ".join(map(str, folders))
         raise ConfigError(f"DIR={given}: contains no finished run; give run directories or folders that contain them")
 
-    folder = arguments.folders[0] / FOLDER
+    folder = _place(folders)
     folder.mkdir(exist_ok=True)
-    parts = ["# Report", *skipped]
-    for comparison in compare([run for run in runs if not run.interrupted]):
-        targets = default_targets(comparison) if arguments.target is None else [_target(arguments.target)]
-        parts += _comparison_section(comparison, targets, folder, console)
+    parts, tables = ["# Report", *skipped], {}
+    for comparison in compare([run for run in loaded if not run.interrupted]):
+        targets = default_targets(comparison) if target is None else [_target(target)]
+        tables[comparison.name] = table = pd.DataFrame(table_rows(comparison, targets))
+        parts += _comparison_section(comparison, targets, table, folder, console)
     for each in whatifs:
         parts += _whatif_section(each, folder)
-    for run in runs:
-        if run.folder in arguments.folders:
-            from erasurehead_jax.report.workers import workers_figure  # imported here because it needs JAX
+    for run in loaded:
+        if run.folder in folders:
+            from erasurehead_jax.reports.workers import workers_figure  # imported here because it needs JAX
 
             workers_figure(run, run.folder / "workers.png")
             console.print(f"answers of each worker: {run.folder / 'workers.png'}", soft_wrap=True)
@@ -66,16 +77,26 @@ def report() -> None:
     console.print(
         f"report: {folder / 'report.md'}; tables (CSV, Markdown) and figures (PNG, SVG): {folder}", soft_wrap=True
     )
+    return Report(folder, tables, skipped)
+
+
+def _place(folders: list[Path]) -> Path:
+    """The folder of the report: in the first folder, unless that is one of several runs."""
+    first = folders[0]
+    several = len(folders) > 1 and (first / ".hydra").exists()
+    return (first.absolute().parent if several else first) / FOLDER
 
 
 def _target(value: float) -> Target:
     return Target("target", f"target {value:g}", value)
 
 
-def _comparison_section(comparison: Comparison, targets: list[Target], folder: Path, console: Console) -> list[str]:
+def _comparison_section(
+    comparison: Comparison, targets: list[Target], table: pd.DataFrame, folder: Path, console: Console
+) -> list[str]:
     """Writes the table and figures of a comparison; returns its section of report.md."""
-    rows = table_rows(comparison, targets)
-    pd.DataFrame(rows).to_csv(folder / f"{comparison.name}.csv", index=False)
+    rows = table.to_dict("records")
+    table.to_csv(folder / f"{comparison.name}.csv", index=False)
     comparison_figure(comparison, targets, folder / comparison.name)
     answers_figure(comparison, folder / f"{comparison.name}-answers")
     values = ", ".join(
@@ -114,12 +135,3 @@ def _whatif_section(whatif: Path, folder: Path) -> list[str]:
         shutil.copyfile(picture, copied)
         part.append(f"![{picture.stem}]({copied.name})")
     return part
-
-
-def main() -> None:
-    """The `erasurehead-report` command."""
-    run_command(report)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,13 +12,13 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from erasurehead_jax.codes.base import ROUNDING
-from erasurehead_jax.report.figure import STYLES
+from erasurehead_jax.reports.figure import STYLES
 from erasurehead_jax.rundir.wording import metric_name, metric_value
-from erasurehead_jax.whatif import closed_forms
-from erasurehead_jax.whatif.frontier import estimate, times_to
-from erasurehead_jax.whatif.grid import GridPoint
-from erasurehead_jax.whatif.heat_map import heat_map, plain_logarithms
-from erasurehead_jax.whatif.montecarlo import Timings, Trainings
+from erasurehead_jax.studies import closed_forms
+from erasurehead_jax.studies.frontier import estimate, times_to
+from erasurehead_jax.studies.grid import GridPoint
+from erasurehead_jax.studies.heat_map import heat_map, plain_logarithms
+from erasurehead_jax.studies.montecarlo import Timings, Trainings
 
 MOST_LINES, MOST_ROWS = 8, 4  # lines in one panel, rows of panels in one figure
 MARKERS = 5  # per line

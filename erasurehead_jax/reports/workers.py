@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from erasurehead_jax.report.runs import Run
+from erasurehead_jax.reports.runs import Run
 from erasurehead_jax.rundir.files import ARRIVALS
 from erasurehead_jax.rundir.telemetry import worker_times
 

@@ -9,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from erasurehead_jax.whatif.grid import GridPoint
+from erasurehead_jax.studies.grid import GridPoint
 
 
 def heat_map(

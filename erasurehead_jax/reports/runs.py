@@ -17,7 +17,10 @@ from erasurehead_jax.rundir.targets import time_to
 from erasurehead_jax.rundir.wording import metric_name
 
 CIRCUMSTANCES = ("data", "objective", "delay", "workers")  # equal for all runs of a comparison
-CHOSEN = ("scheme", "optimizer", "l2", "init", "x64", "compute_s", "overhead_s")  # part of a label if they differ
+CHOSEN = (  # part of a label if they differ
+    *("scheme", "optimizer", "l2", "init", "x64", "compute_s", "overhead_s"),
+    *("batch", "variance_reduction", "snapshot_every", "snapshot"),
+)
 IN_LABEL = ("load", "wait_for", "blocks", "workers")  # settings of the scheme that its label has anyway
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from erasurehead_jax.report.runs import Comparison, Contender, Run
+from erasurehead_jax.reports.runs import Comparison, Contender, Run
 from erasurehead_jax.rundir.wording import metric_value
 
 

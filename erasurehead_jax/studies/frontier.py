@@ -16,8 +16,8 @@ from scipy.stats import quantile_test
 from erasurehead_jax.errors import Diverged
 from erasurehead_jax.rundir.kinds import Kind
 from erasurehead_jax.rundir.targets import time_to
-from erasurehead_jax.whatif.grid import GridPoint, label_columns
-from erasurehead_jax.whatif.montecarlo import Trainings
+from erasurehead_jax.studies.grid import GridPoint, label_columns
+from erasurehead_jax.studies.montecarlo import Trainings
 
 CONFIDENCE = 0.95
 FEWEST = 6  # seeds needed for an interval: with fewer, all lie on one side of the median more often than 1 in 20

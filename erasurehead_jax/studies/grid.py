@@ -10,17 +10,27 @@ import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from erasurehead_jax.codes import Uncoded
-from erasurehead_jax.data import block_bounds
 from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import ConfigError, shown
-from erasurehead_jax.job import build_scheme, instantiate, make_optimizer
-from erasurehead_jax.rundir.kinds import Kind, scheme_kind
+from erasurehead_jax.job import build_sampling, build_scheme, instantiate, make_optimizer
+from erasurehead_jax.rundir.kinds import Kind
+from erasurehead_jax.schemes import kind_of
 from erasurehead_jax.settings import WhatIfSettings, check_values
 from erasurehead_jax.simulation.engine import Point
-from erasurehead_jax.stopping import AnyOf
 
 GROUPS = ("scheme", "delay")  # axes whose values name config files
-SETTINGS = ("workers", "blocks", "load", "wait_for", "late", "l2", "compute_s", "overhead_s")  # axes by their own name
+SAMPLING = ("batch", "variance_reduction", "snapshot_every", "snapshot")
+SETTINGS = (
+    "workers",
+    "blocks",
+    "load",
+    "wait_for",
+    "late",
+    "l2",
+    *SAMPLING,
+    "compute_s",
+    "overhead_s",
+)  # axes by their own name
 CHOICES = ("scheme", "load", "wait_for", "late", "step_size")  # labels that are always the user's choice
 
 
@@ -34,9 +44,7 @@ class GridPoint(NamedTuple):
     @property
     def kind(self) -> Kind:
         """The kind of the scheme, independent of the name of its yaml file."""
-        stop = self.point.scheme.stop
-        rules = stop.rules if isinstance(stop, AnyOf) else (stop,)
-        return scheme_kind(type(self.point.scheme.code).__name__, [type(rule).__name__ for rule in rules])
+        return kind_of(self.point.scheme)
 
     def circumstances(self) -> tuple[tuple[str, Any], ...]:
         """The labels that are not choices. Only points with equal circumstances are compared."""
@@ -164,7 +172,7 @@ def _key(base: DictConfig, name: str) -> str | None:
 
 
 def _identity(config: dict[str, Any]) -> str:
-    parts = ("scheme", "delay", "optimizer", "late", "l2", "compute_s", "overhead_s", "workers", "rounds")
+    parts = ("scheme", "delay", "optimizer", "late", "l2", "compute_s", "overhead_s", "workers", "rounds", *SAMPLING)
     return json.dumps({part: config[part] for part in parts}, sort_keys=True)
 
 
@@ -177,12 +185,11 @@ def _grid_point(
     try:
         scheme = build_scheme(config)
         delay.check(config["workers"], config["rounds"])
-        if train_rows is not None:
-            block_bounds(train_rows, scheme.code.blocks)
+        sampling = build_sampling(config, train_rows)
     except ConfigError as error:
         raise _Impossible(str(error)) from error
     l2 = 1 / (train_rows or 1) if config["l2"] is None else config["l2"]
-    point = Point(scheme, delay, config["late"], config["compute_s"], config["overhead_s"], optimizer, l2)
+    point = Point(scheme, delay, config["late"], config["compute_s"], config["overhead_s"], optimizer, l2, sampling)
     code = scheme.code
     labels = {
         "scheme": chosen.get("scheme", type(code).__name__),

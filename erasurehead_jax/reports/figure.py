@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from erasurehead_jax.report.runs import Comparison, Contender
-from erasurehead_jax.report.table import Target, speed_ups, times_to
+from erasurehead_jax.reports.runs import Comparison, Contender
+from erasurehead_jax.reports.table import Target, speed_ups, times_to
 from erasurehead_jax.rundir.wording import metric_name
 
 # Legible without colour: each contender has its own line style and marker, the bars of each target their own hatching.
