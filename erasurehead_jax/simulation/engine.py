@@ -187,7 +187,9 @@ class Simulation:
             jax.eval_shape(self._begin, self._batch([0], [0])),
         )
         self._clock_sharding = NamedSharding(mesh, first)
-        self._jitted_begin = jax.jit(shard_map(self._begin, mesh=mesh, in_specs=first, out_specs=state))
+        self._jitted_begin = jax.jit(
+            shard_map(self._begin, mesh=mesh, in_specs=first, out_specs=state, check_vma=False)
+        )
 
         def play_rounds(rounds, batch, backlog_s, t):
             specs = {"in_specs": (first, first, shared), "out_specs": (first, second)}
@@ -198,7 +200,8 @@ class Simulation:
                 "in_specs": (first, state, second, shared, shared),
                 "out_specs": (state, second if norms else None),
             }
-            return shard_map(partial(self._train_on, norms), mesh=mesh, **specs)(batch, runs, rounds, t, train)
+            step = shard_map(partial(self._train_on, norms), mesh=mesh, **specs, check_vma=False)
+            return step(batch, runs, rounds, t, train)
 
         self._jitted_play = jax.jit(play_rounds, static_argnums=0)
         self._jitted_train = jax.jit(train_on, static_argnums=0, donate_argnums=2)
