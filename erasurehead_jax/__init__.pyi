@@ -45,6 +45,7 @@ from .objectives import (
 from .optimizers import agd as agd, gd as gd, nesterov as nesterov
 from .reports.compare import Report as Report, report as report
 from .results import Run as Run, load as load
+from .rundir.callbacks import Evaluation as Evaluation
 from .scheme import Scheme as Scheme, collect as collect
 from .schemes import (
     egc as egc,
