@@ -109,10 +109,8 @@ class Lender:
 
     @property
     def hanging(self) -> list[int]:
-        """Workers that will not end by themselves."""
-        return (
-            self._hanging if self._waiting else list(range(len(self._hosts)))
-        )  # a with block was left without its end
+        """Workers that will not end by themselves: all, if the script has left a with block open."""
+        return self._hanging if self._waiting else list(range(len(self._hosts)))
 
     def close(self) -> None:
         """Ends the workers, of which none may hang."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from erasurehead_jax.cluster.lend import Lender
 from erasurehead_jax.cluster.signals import Outcome, Started, keep_channel, send
 from erasurehead_jax.errors import ConfigError, Status, Stopped
-from erasurehead_jax.job import JobSpec, Script
+from erasurehead_jax.job import JobSpec
 
 
 def lead_script(spec: JobSpec, hosts: Sequence[str]) -> None:
@@ -27,35 +27,41 @@ def lead_script(spec: JobSpec, hosts: Sequence[str]) -> None:
     from erasurehead_jax.loop import gradient  # late: workers need nothing of it
     from erasurehead_jax.loop.rounds import Backend
 
-    script = Script(*(spec.script or ()))
-    _take_streams(script.streams)
+    script = spec.script
+    assert script is not None
+    connection = _take_streams(script.streams)
     _restore_defaults()
     lender = Lender(spec, hosts)
     gradient.use(Backend(lambda: spec.config, lender.rounds))
     send(Started())
-    status = _execute(script.path, script.arguments)
+    status = _execute(os.path.abspath(script.path), script.arguments)
     hanging = lender.hanging
     send(Outcome(status, "", hanging, stay=False))
     while hanging:  # the launcher kills every rank
         time.sleep(1)
     lender.close()
+    connection.close()
 
 
-def _take_streams(address: str) -> None:
-    """Takes over the launcher's standard streams, so that a terminal stays one and nothing is buffered on the way."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect("\0" + address)
-            _, streams, _, _ = socket.recv_fds(connection, 1, 3)
-        except OSError:
-            raise ConfigError(
-                f"-n: the script would run on {platform.node()}, which is another host; start this command there "
-                "(under SLURM from a job script), or list this host first in cluster.hosts"
-            ) from None
-        keep_channel()
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-            os.close(stream)
+def _take_streams(address: str) -> socket.socket:
+    """Takes over the launcher's standard streams, so that a terminal stays one and nothing is buffered on the way.
+
+    Returns the connection, by whose end the launcher notices that this process has died.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect("\0" + address)
+        _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    except OSError:
+        raise ConfigError(
+            f"-n: the script would run on {platform.node()}, which is another host; start this command there "
+            "(under SLURM from a job script), or list this host first in cluster.hosts"
+        ) from None
+    keep_channel()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    return connection
 
 
 def _restore_defaults() -> None:
@@ -76,7 +82,7 @@ def _restore_defaults() -> None:
 def _execute(path: str, arguments: list[str]) -> int:
     """Runs the script to its end, whatever that is. Returns its exit status."""
     sys.argv[:] = [path, *arguments]
-    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    sys.path.insert(0, os.path.dirname(path))
     status = _status_of(path)
     threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue] - what Python does at its own end
     atexit._run_exitfuncs()
@@ -100,7 +106,8 @@ def _status_of(path: str) -> int:
 
         return report_error(error)
     except BaseException as error:
-        sys.excepthook(type(error), error, _from_script(error.__traceback__, path))
+        error.__traceback__ = _from_script(error.__traceback__, path)
+        sys.excepthook(type(error), error, error.__traceback__)
         return Status.FAILED
     return Status.OK
 

@@ -1,5 +1,7 @@
 """A script's loss as ranks know it: a program for the gradient, and nothing else."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ class SentLoss(AbstractObjective):
 
     program: bytes = eqx.field(static=True, repr=False)
     parameters: int = eqx.field(static=True)
-    metric: Metric = eqx.field(static=True, default=LOSS)
+    metric: ClassVar[Metric] = LOSS
 
     def gradient(
         self, x: Float[AnyArray, "d *models"], rows: Rows, row_weights: Float[AnyArray, "m *models"]

@@ -20,6 +20,7 @@ from erasurehead_jax.errors import ConfigError, Status
 from erasurehead_jax.job import JobSpec, Script
 
 STREAMS = (0, 1, 2)
+LAST_WORDS_S = 1.0  # after the end of rank 0, for its message to arrive
 WORKERS_LOG = "workers.log"  # in a temporary folder, unless the user names a file
 
 
@@ -47,7 +48,7 @@ def run_script(config: dict[str, Any], path: str, arguments: list[str], log: Pat
                 script=Script(streams.address, path, arguments),
             )
             ranks = start(spec, (), log)
-            attend(ranks, spec, lambda: None, requests, progress, streams.pass_on)
+            attend(ranks, spec, lambda: streams.look(progress), requests, progress, streams.pass_on)
         kept = progress.outcome is None and not requests and log.parent == folder
         if kept and (reason := refusal(ranks, progress)):
             raise ConfigError(f"{reason}; see {log}")
@@ -60,14 +61,14 @@ def run_script(config: dict[str, Any], path: str, arguments: list[str], log: Pat
 def _status(progress: Progress, requests: list[int], log: Path) -> int:
     """The exit status; prints why the script did not come to its end."""
     interrupted = signal.SIGINT in requests
-    if isinstance(progress.failed, Failed):
+    if isinstance(progress.failed, Failed) and not requests:
         sys.stderr.write(f"{progress.failed.text.rstrip()}\n")
     if progress.outcome:
         status = progress.outcome.status
     elif requests:
         status = 128 + requests[0]
     else:
-        sys.stderr.write(f"the script's process (rank 0) was lost; see {log}\n" * (progress.failed is None))
+        sys.stderr.write(f"see {log}\n")
         status = Status.FAILED
     if interrupted and status == Status.INTERRUPTED:
         sys.stderr.write("interrupted\n")
@@ -75,11 +76,12 @@ def _status(progress: Progress, requests: list[int], log: Path) -> int:
 
 
 class _Streams:
-    """Hands this process's standard streams to rank 0, which connects to `address`, and knows its process then."""
+    """Hands this process's standard streams to rank 0, which connects to `address` and stays connected."""
 
     def __init__(self):
         self.address = f"erasurehead-jax-script-{os.getpid()}-{secrets.token_hex(8)}"
         self._process: int | None = None
+        self._ended_s: float | None = None  # when rank 0 ended
         self._listener = socket.socket(socket.AF_UNIX)
 
     def __enter__(self) -> "_Streams":
@@ -93,11 +95,16 @@ class _Streams:
 
     def pass_on(self, number: int) -> None:
         """Sends a signal to rank 0."""
-        if self._process is not None:
+        if self._process is not None and self._ended_s is None:
             os.kill(self._process, number)
 
+    def look(self, progress: Progress) -> None:
+        """Notices that rank 0 has ended and has not said how, which other ranks may not."""
+        if self._ended_s is not None and time.monotonic() > self._ended_s + LAST_WORDS_S:
+            progress.take(Failed("the script's process was killed, or ended with os._exit"))
+
     def _hand_over(self) -> None:
-        while True:
+        while self._process is None:
             try:
                 connection, _ = self._listener.accept()
             except OSError:  # closed
@@ -108,3 +115,5 @@ class _Streams:
                 if user == os.getuid():
                     self._process = process
                     socket.send_fds(connection, [b"."], STREAMS)
+                    connection.recv(1)  # until the process ends
+                    self._ended_s = time.monotonic()

@@ -140,7 +140,7 @@ def from_everybody(
 def hand_out(job: str) -> None:
     """Sends the next job to every worker that waits in `take_job`; an empty one means that there are no more."""
     for j in range(1, size()):
-        MPI.COMM_WORLD.Send(np.frombuffer(job.encode(), np.uint8), j, Tag.JOB)
+        _send_job(j, job)
 
 
 def hand_out_without(absent: Collection[int], job: str) -> set[int]:
@@ -148,7 +148,7 @@ def hand_out_without(absent: Collection[int], job: str) -> set[int]:
     missing = set(absent)
     for j in sorted(set(range(size() - 1)) - missing):
         try:
-            MPI.COMM_WORLD.Send(np.frombuffer(job.encode(), np.uint8), j + 1, Tag.JOB)
+            _send_job(j + 1, job)
         except MPI.Exception as error:
             require_dead(error)
             missing.add(j)
@@ -157,12 +157,19 @@ def hand_out_without(absent: Collection[int], job: str) -> set[int]:
 
 def take_job() -> str:
     """Waits for the master's next job; empty if there are no more."""
-    comm, status, nap = MPI.COMM_WORLD, MPI.Status(), Nap()
-    while not comm.Iprobe(0, Tag.JOB, status):
+    length, nap = np.zeros(1, np.int64), Nap()
+    coming = MPI.COMM_WORLD.Irecv(length, 0, Tag.JOB)
+    while not coming.Test():  # a probe would not notice that the master has died
         nap()
-    job = np.empty(status.Get_count(MPI.BYTE), np.uint8)
-    comm.Recv(job, 0, Tag.JOB)
+    job = np.empty(length[0], np.uint8)
+    MPI.COMM_WORLD.Recv(job, 0, Tag.JOB)
     return job.tobytes().decode()
+
+
+def _send_job(rank: int, job: str) -> None:
+    content = np.frombuffer(job.encode(), np.uint8)
+    MPI.COMM_WORLD.Send(np.array([len(content)]), rank, Tag.JOB)
+    MPI.COMM_WORLD.Send(content, rank, Tag.JOB)
 
 
 def report(reason: str) -> None:
