@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import platform
 import signal
 import threading
 import time
@@ -36,13 +37,24 @@ def wait_for_jobs(prepare: Callable[[JobSpec], Job]) -> None:
             work(job, transport.rank() - 1)
             continue
         job = None  # frees the data of the last one
+        spec = JobSpec.from_json(text)
         try:
-            job = prepare(JobSpec.from_json(text))
+            require_shared(Path(spec.run_dir))
+            job = prepare(spec)
             transport.report("")
         except ConfigError as error:
             transport.report(str(error))
     if text == END_WITHOUT_THE_DEAD:
         transport.shrink()
+
+
+def require_shared(folder: Path) -> None:
+    """Raises ConfigError on a host that cannot see the folder in which a job's objects are."""
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{folder}: does not exist on {platform.node()}, where a worker is; set TMPDIR to a folder that all hosts "
+            "share"
+        )
 
 
 class Lender:

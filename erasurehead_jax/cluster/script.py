@@ -83,7 +83,7 @@ def _execute(path: str, arguments: list[str]) -> int:
     """Runs the script to its end, whatever that is. Returns its exit status."""
     sys.argv[:] = [path, *arguments]
     sys.path.insert(0, os.path.dirname(path))
-    status = _status_of(path)
+    status = status_of(path)
     threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue] - what Python does at its own end
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -91,7 +91,8 @@ def _execute(path: str, arguments: list[str]) -> int:
     return status
 
 
-def _status_of(path: str) -> int:
+def status_of(path: str) -> int:
+    """Runs a script. Returns its exit status, and prints what Python would; of a ConfigError or Stopped, one line."""
     try:
         runpy.run_path(path, run_name="__main__")
     except SystemExit as end:

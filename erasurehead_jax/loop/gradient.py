@@ -116,8 +116,6 @@ def _setup(
     delay: AbstractDelay,
     settings: dict[str, Any],
 ) -> Setup:
-    if not isinstance(scheme, Scheme):
-        raise ConfigError(f"scheme: must be a Scheme, not a {type(scheme).__name__}")
     config = _config(backend.config(), scheme, settings)
     parameters, rows = Parameters(params), as_rows(data)
     own, start = Loss(loss, parameters), parameters.ravel(params)
