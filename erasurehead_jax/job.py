@@ -22,6 +22,14 @@ from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.settings import Settings, read_settings, require_callable
 
 
+class Script(NamedTuple):
+    """A script that rank 0 executes."""
+
+    streams: str  # the address at which the launcher gives away its standard streams
+    path: str
+    arguments: list[str]
+
+
 class JobSpec(NamedTuple):
     """What the launcher passes to a backend, as JSON."""
 
@@ -33,6 +41,7 @@ class JobSpec(NamedTuple):
     launched_s: float  # since the epoch
     launcher: tuple[str, int]  # its host and process id
     more: bool  # whether another job may follow
+    script: Script | None = None  # instead of one job
 
     def to_json(self) -> str:
         """One line."""
@@ -41,7 +50,8 @@ class JobSpec(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> "JobSpec":
         """The inverse of `to_json`."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**values | {"script": values["script"] and Script(*values["script"])})
 
 
 class Problem(NamedTuple):

@@ -55,6 +55,13 @@ def ignore_stragglers(workers: int, wait_for: int, blocks: int | None = None, re
     return named_scheme("ignore_stragglers", workers, wait_for=wait_for, blocks=blocks, decode={"rescale": rescale})
 
 
+def sizes_of(scheme: Scheme) -> dict[str, int]:
+    """The settings that a scheme determines."""
+    code = scheme.code
+    at_most = int(scheme.stop.at_most(code.workers))
+    return {"workers": code.workers, "blocks": code.blocks, "load": code.load, "wait_for": at_most}
+
+
 NAMES = {
     Kind.UNCODED: "uncoded",
     Kind.EXACT: "egc",

@@ -10,9 +10,8 @@ from contextlib import ExitStack
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import hydra
 import jax
 import numpy as np
 from omegaconf import OmegaConf
@@ -36,8 +35,8 @@ from erasurehead_jax.rundir.life import Ending
 from erasurehead_jax.rundir.metrics import doubts
 from erasurehead_jax.rundir.progress import RoundsBar
 from erasurehead_jax.scheme import Scheme
-from erasurehead_jax.schemes import name_of
-from erasurehead_jax.settings import CONFIG_DIR, require_keys
+from erasurehead_jax.schemes import name_of, sizes_of
+from erasurehead_jax.settings.compose import defaults, resolved, with_settings
 from erasurehead_jax.settings.describe import described
 from erasurehead_jax.tracking import AbstractTracking, NoTracking
 
@@ -90,17 +89,13 @@ def train(
 
 def _config(parts: Parts, optimizer: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """The config of the command `train` with these settings, and descriptions of the objects."""
-    code, at_most = parts.scheme.code, parts.scheme.stop.at_most(parts.scheme.code.workers)
-    sizes = {"workers": code.workers, "blocks": code.blocks, "load": code.load, "wait_for": at_most}
     chosen = settings.get("cluster")
-    with hydra.initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        cfg = hydra.compose("train", [f"cluster={chosen}"] if isinstance(chosen, str) else [])
-    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
-    for setting, value in (settings | sizes).items():
-        inner = isinstance(value, dict) and isinstance(config.get(setting), dict)
-        if not (setting == "cluster" and isinstance(value, str)):
-            config[setting] = config[setting] | value if inner else value
-    config |= {
+    if isinstance(chosen, str):  # the name of a group
+        settings = {name: value for name, value in settings.items() if name != "cluster"}
+        config = defaults([f"cluster={chosen}"])
+    else:
+        config = defaults()
+    config = with_settings(config, settings | sizes_of(parts.scheme)) | {
         "data": described(parts.dataset),
         "objective": described(parts.objective),
         "scheme": described(parts.scheme),
@@ -109,8 +104,7 @@ def _config(parts: Parts, optimizer: Any, settings: dict[str, Any]) -> dict[str,
         "tracking": described(parts.tracking),
         "callbacks": [described(each) for each in parts.callbacks],
     }
-    require_keys("train", config)
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(config), resolve=True))
+    return resolved(config)
 
 
 def _new_folder(name: str) -> Path:

@@ -6,6 +6,7 @@ pickle as they are, and the ranks of a host map them into memory, where they sha
 """
 
 import contextlib
+import io
 import mmap
 import os
 import pickle
@@ -13,6 +14,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import equinox as eqx
 
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.rundir.files import storing
@@ -40,14 +43,20 @@ def pack(path: Path, content: Any) -> None:
     """Writes the content to a file that only this user can read. Raises ConfigError for what cannot be sent."""
     import cloudpickle  # late: only runs from Python need it
 
+    class Pickler(cloudpickle.Pickler):
+        def reducer_override(self, obj: Any) -> Any:
+            # As unpickled by default, Equinox 0.13 takes a module for one that is being made, and keeps it for ever.
+            return (_module, (type(obj), vars(obj))) if isinstance(obj, eqx.Module) else super().reducer_override(obj)
+
     buffers: list[pickle.PickleBuffer] = []
+    pickled = io.BytesIO()
     try:
-        pickled = cloudpickle.dumps(content, protocol=5, buffer_callback=buffers.append)
+        Pickler(pickled, protocol=5, buffer_callback=buffers.append).dump(content)
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise ConfigError(
             f"cannot be sent to the ranks: {error}; open files, locks and generators cannot, functions and arrays can"
         ) from error
-    parts = [memoryview(pickled), *(buffer.raw() for buffer in buffers)]
+    parts = [pickled.getbuffer(), *(buffer.raw() for buffer in buffers)]
     private = lambda name, flags: os.open(name, flags, 0o600)
     with storing(path.parent), open(path, "wb", opener=private) as file:
         for length in (len(parts), *(part.nbytes for part in parts)):
@@ -55,6 +64,13 @@ def pack(path: Path, content: Any) -> None:
         for part in parts:
             file.write(bytes(-file.tell() % ALIGNED))
             file.write(part)
+
+
+def _module(kind: type, values: dict[str, Any]) -> Any:
+    made = object.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 def unpack(folder: Path) -> Any:

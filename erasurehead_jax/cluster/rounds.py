@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +30,12 @@ class Collected(NamedTuple):
 
 
 class Rounds:
-    """Collects the gradients of a job's workers, round by round, on a clock that can be paused."""
+    """Collects the gradients of a job's workers, round by round, on a clock that can be paused.
 
-    def __init__(self, job: Job, hosts: Sequence[str], journal: Journal | None = None):
+    The workers in `absent` are lost from the start.
+    """
+
+    def __init__(self, job: Job, hosts: Sequence[str], journal: Journal | None = None, absent: Collection[int] = ()):
         self._code, self._hosts = job.scheme.code, hosts
         problem, cluster = job.problem, job.settings.cluster
         self.protocol = Protocol(job.scheme, job.settings.late, cluster.on_loss, journal, job.sampling)
@@ -40,12 +43,12 @@ class Rounds:
         self._delays = job.delays()
         self._delays(0)
         dim, points = len(self._decoded), job.sampling.points
-        self._end = MasterEnd(self._code.owner, self._code.workers, dim, problem.dtype, points)
+        self._end = MasterEnd(self._code.owner, self._code.workers, dim, problem.dtype, points, absent)
         self._arrival_s = np.full(self._code.messages, np.nan)
         self._faulty = 0  # faulty answers in this round
         self.asked = 0  # answers requested so far
         self.silence = SilenceWatch(hosts, cluster.heartbeat_s, cluster.lost_s, self._end.silence_s)
-        self._origin_s = time.perf_counter()
+        self._origin_s = self._halted_s = time.perf_counter()
 
     def rehearse(self, points: Sequence[Float[np.ndarray, " d"]]) -> Float[np.ndarray, " d"]:
         """Runs one round and discards it, to open connections and touch memory. Returns the decoded sum."""
@@ -68,9 +71,19 @@ class Rounds:
 
     def pause(self, work: Callable[[], None]) -> None:
         """Calls `work` with the clock stopped."""
-        began_s = time.perf_counter()
+        self.halt()
         work()
-        self._origin_s += time.perf_counter() - began_s
+        self.go_on()
+
+    def halt(self) -> None:
+        """Stops the clock."""
+        self._halted_s = time.perf_counter()
+
+    def go_on(self) -> None:
+        """Starts the clock again where it was stopped. Workers that nobody listened to meanwhile were not silent."""
+        away_s = time.perf_counter() - self._halted_s
+        self._origin_s += away_s
+        self._end.sign_s += away_s
 
     def clock(self) -> float:
         """Seconds spent in the training loop so far."""
@@ -93,9 +106,10 @@ class Rounds:
         self._end.send_model(round_, points, self._delays(round_))
         meanwhile()
         decision = self._until_not_waiting(self.protocol.begin(began_s), began_s, interrupted)
-        if isinstance(decision, Fail):
-            raise self._failure(decision)
         if not isinstance(decision, Update):
+            self._release_answers()
+            if isinstance(decision, Fail):
+                raise self._failure(decision)
             return None
         got = np.asarray(decision.got)
         a = self.protocol.scheme.weights(got)
@@ -113,8 +127,7 @@ class Rounds:
         arrival_s = np.where(got, self._arrival_s, np.nan)
         collected_s = self.clock() - began_s
         self._until_not_waiting(self.protocol.updated(self.clock()), began_s, interrupted)
-        for message in np.flatnonzero(~np.isnan(self._arrival_s)):
-            self._end.release(int(message))
+        self._release_answers()
         return RoundRecord(
             round=self.protocol.round,
             clock_s=self.clock(),
@@ -131,6 +144,10 @@ class Rounds:
             arrival_s=arrival_s,
             x=x,
         )
+
+    def _release_answers(self) -> None:
+        for message in np.flatnonzero(~np.isnan(self._arrival_s)):
+            self._end.release(int(message))
 
     def _last_host(self, arrival_s: Float[np.ndarray, " M"]) -> str:
         if np.isnan(arrival_s).all():
@@ -156,6 +173,13 @@ class Rounds:
         Returns whether they stay.
         """
         return self._end.release_workers(stay)
+
+    def keep_workers(self, hanging: Collection[int]) -> set[int]:
+        """After all goodbyes but those of the hanging workers, keeps the others for another job.
+
+        Returns the workers that no job can count on any more: the hanging, and the dead.
+        """
+        return self._end.keep_workers(hanging)
 
     def _until_not_waiting(self, decision: Decision, began_s: float, interrupted: Callable[[], bool]) -> Decision:
         while isinstance(decision, Wait) and not interrupted():

@@ -1,7 +1,7 @@
 """The master's side of the transport, including the detection of dead workers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from erasurehead_jax.cluster.transport.wire import (
     Release,
     Tag,
     from_everybody,
+    require_dead,
 )
 
 
@@ -41,14 +42,25 @@ class Lost(NamedTuple):
 
 
 class MasterEnd:
-    """The master's ends of all channels. `owner[m]` is the worker of message m; worker j is rank j + 1."""
+    """The master's ends of all channels. `owner[m]` is the worker of message m; worker j is rank j + 1.
 
-    def __init__(self, owner: Int[np.ndarray, " M"], workers: int, dim: int, dtype: np.dtype, points: int = 1):
+    The workers in `absent` are treated as dead.
+    """
+
+    def __init__(
+        self,
+        owner: Int[np.ndarray, " M"],
+        workers: int,
+        dim: int,
+        dtype: np.dtype,
+        points: int = 1,
+        absent: Collection[int] = (),
+    ):
         self._comm = MPI.COMM_WORLD
         self._owner = owner
         self._workers = workers
-        self._dead = np.zeros(workers, bool)
-        self._losses: list[Lost] = []  # not yet reported
+        self._dead = np.isin(np.arange(workers), list(absent))
+        self._losses = [Lost(j) for j in sorted(absent)]  # not yet reported
         self.coordinates = self._hellos(dim)
         self._outbox = [Packet(points * len(c), dtype) for c in self.coordinates]
         self._sends = [MPI.REQUEST_NULL] * workers
@@ -66,7 +78,8 @@ class MasterEnd:
     def _hellos(self, dim: int) -> list[Int[np.ndarray, " t"]]:
         """Waits until every worker is ready and has sent the coordinates it touches; empty for one that died before."""
         coordinates: list[np.ndarray] = [np.empty(0, np.int64)] * self._workers
-        for j, touched in from_everybody(Tag.HELLO, np.dtype(np.int64), self._lose):
+        absent = np.flatnonzero(self._dead).tolist()
+        for j, touched in from_everybody(Tag.HELLO, np.dtype(np.int64), self._lose, absent):
             if len(touched) == 1 and touched[0] == ALL:
                 touched = np.arange(dim)
             # Workers with the same blocks share one array, so that the model is gathered once for them.
@@ -76,8 +89,7 @@ class MasterEnd:
 
     def _lose(self, worker: int, error: MPI.Exception) -> None:
         """Records the loss of a worker. Raises any error other than the death of its process."""
-        if error.Get_error_class() != MPI.ERR_PROC_FAILED:
-            raise error
+        require_dead(error)
         if not self._dead[worker]:
             self._dead[worker] = True
             self._losses.append(Lost(worker))
@@ -238,7 +250,20 @@ class MasterEnd:
         rank, finalize. Returns whether they stay.
         """
         verdict = Release.SHRINK if not self.complete else Release.STAY if stay else Release.END
-        for j in np.flatnonzero(~self._dead).tolist():
+        self._release(verdict, ())
+        if verdict == Release.SHRINK:
+            self._comm.Shrink()
+        return verdict == Release.STAY
+
+    def keep_workers(self, hanging: Collection[int]) -> set[int]:
+        """After all goodbyes but those of the hanging workers, keeps the others for the next job, even if some are
+        dead. Returns those that are hanging or dead.
+        """
+        self._release(Release.STAY, hanging)
+        return {*hanging, *np.flatnonzero(self._dead).tolist()}
+
+    def _release(self, verdict: Release, hanging: Collection[int]) -> None:
+        for j in sorted({*np.flatnonzero(~self._dead).tolist()}.difference(hanging)):
             try:
                 self._comm.Send(np.array([verdict], np.uint8), j + 1, Tag.RELEASE)
             except MPI.Exception as error:
@@ -247,6 +272,3 @@ class MasterEnd:
             if not self._dead[self._owner[message]]:
                 self._receives[message].Cancel()
                 self._receives[message].Wait()
-        if verdict == Release.SHRINK:
-            self._comm.Shrink()
-        return verdict == Release.STAY
