@@ -54,12 +54,14 @@ def dataset(name: str, X: np.ndarray, y: np.ndarray) -> eh.Dataset:
     varying = X[train].std(0) > 0
     X = X[:, varying]
     X = np.column_stack([(X - X[train].mean(0)) / X[train].std(0), np.ones(len(y))]).astype(np.float32)
-    return eh.Dataset(name, *(eh.Rows(eh.Dense(X[part]), y[part]) for part in (train, test)))
+    rows = [eh.Rows(eh.Dense(X[part]), y[part]) for part in (train, test)]
+    return eh.Dataset(name, rows[0], rows[1])
 
 
 def digits() -> eh.Dataset:
     """1,797 images of 8 x 8 pixels, ten classes."""
-    return dataset("digits", *load_digits(return_X_y=True))
+    images = load_digits()
+    return dataset("digits", images["data"], images["target"])  # pyright: ignore
 
 
 def covertype() -> eh.Dataset:

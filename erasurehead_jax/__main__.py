@@ -6,7 +6,6 @@ COMMANDS = {
     "whatif": "simulate a grid of schemes, loads and stopping rules; --help lists the settings",
     "report": "compare finished runs: a table and a figure",
     "predict": "apply the model of a finished run to a file: a CSV of predictions",
-    "run": "start the ranks for a script with a training loop of its own",
     "reproduce": "run the paper's experiments, one after another",
 }
 
