@@ -30,6 +30,7 @@ from .delays import (
     Trace as Trace,
 )
 from .errors import ConfigError as ConfigError, Diverged as Diverged, Stopped as Stopped, StorageFailed as StorageFailed
+from .estimators import CodedClassifier as CodedClassifier, CodedRegressor as CodedRegressor
 from .objectives import (
     MLP as MLP,
     AbstractObjective as AbstractObjective,
