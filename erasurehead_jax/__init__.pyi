@@ -4,7 +4,18 @@ from .codes import (
     FractionalRepetition as FractionalRepetition,
     Uncoded as Uncoded,
 )
-from .data import Dataset as Dataset, Dense as Dense, OneHot as OneHot, Rows as Rows
+from .data import (
+    AbstractEncoder as AbstractEncoder,
+    Dataset as Dataset,
+    Dense as Dense,
+    Mixed as Mixed,
+    OneHot as OneHot,
+    Rows as Rows,
+    Sparse as Sparse,
+    array_dataset as array_dataset,
+    load_encoder as load_encoder,
+    table_dataset as table_dataset,
+)
 from .decoding import (
     AbstractDecode as AbstractDecode,
     ByCode as ByCode,
@@ -19,6 +30,7 @@ from .delays import (
     Trace as Trace,
 )
 from .errors import ConfigError as ConfigError, Diverged as Diverged, Stopped as Stopped, StorageFailed as StorageFailed
+from .estimators import CodedClassifier as CodedClassifier, CodedRegressor as CodedRegressor
 from .loop.gradient import coded_gradient as coded_gradient
 from .objectives import (
     MLP as MLP,
@@ -32,8 +44,10 @@ from .objectives import (
     Softmax as Softmax,
     SquaredHinge as SquaredHinge,
 )
+from .optimizers import agd as agd, gd as gd, nesterov as nesterov
 from .reports.compare import Report as Report, report as report
 from .results import Run as Run, load as load
+from .rundir.callbacks import Evaluation as Evaluation
 from .scheme import Scheme as Scheme, collect as collect
 from .schemes import (
     egc as egc,

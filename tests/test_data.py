@@ -24,7 +24,7 @@ from erasurehead_jax.data import (
 )
 from erasurehead_jax.data.amazon import FILE as AMAZON
 from erasurehead_jax.data.kc_housing import FILE as KC_HOUSING
-from erasurehead_jax.data.prepared import one_hot_dataset
+from erasurehead_jax.data.one_hot import one_hot_dataset
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import build_data
 

@@ -49,6 +49,7 @@ def test_seeds_are_one_contender_and_differing_settings_are_labelled(sweep: Path
         "erasurehead c=2 r=2 late=skip (simulated) step_size=2": 1,
     }
     assert comparison.contenders[0].label == "uncoded (simulated)"
+    assert ", Logistic, 4 workers, delay Exponential (" in comparison.description()
 
 
 def test_other_data_or_delays_are_another_comparison(sweep: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from erasurehead_jax import AbstractObjective
-from erasurehead_jax.data import Dataset, Dense, Rows
+from erasurehead_jax.data import Dataset, Dense, Rows, synthetic
 from erasurehead_jax.objectives import METRICS, Metric
 from erasurehead_jax.types import AnyArray, Key, Params
 
@@ -35,6 +35,23 @@ def with_targets(target: np.ndarray) -> Dataset:
     matrix = np.random.default_rng(0).standard_normal((len(target), 3))
     many = len(target) - len(target) // 5
     return Dataset("mine", Rows(Dense(matrix[:many]), target[:many]), Rows(Dense(matrix[many:]), target[many:]))
+
+
+def drawn(kind: str) -> Dataset:
+    """One-hot rows with targets of this kind that depend on the first field: signs, classes, counts or numbers."""
+    data, rng = synthetic(rows=503, fields=4, categories=12), np.random.default_rng(0)
+
+    def target(rows: Rows) -> np.ndarray:
+        level = np.asarray(rows.features.index)[0] % 4  # pyright: ignore[reportAttributeAccessIssue]
+        return {
+            "signs": np.where(rng.random(len(rows)) < level / 4, "yes", "no"),
+            "classes": np.array(["east", "north", "south", "west"])[(level + (rng.random(len(rows)) < 0.2)) % 4],
+            "counts": rng.poisson(level),
+            "numbers": level + rng.standard_t(2, len(rows)),
+        }[kind]
+
+    train, test = (Rows(rows.features, target(rows)) for rows in (data.train, data.test))
+    return Dataset("drawn", train, test)
 
 
 def two_classes(low: float) -> Dataset:

@@ -1,5 +1,7 @@
 """Validation of a data set when it is loaded, so that no worker meets an invalid value in the middle of a run."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Shaped
 
@@ -78,6 +80,26 @@ def target_values(dataset: Dataset) -> tuple[Shaped[np.ndarray, " train"], Shape
     if any(values.dtype.kind not in NUMBERS for values in found):
         found = [values.astype(str) for values in found]
     return found[0], found[1]
+
+
+def as_targets(X: Any, y: Any, which: str = "") -> Shaped[np.ndarray, " m"]:
+    """The targets y of the rows of X, numbers or text. Raises ConfigError, naming the row, if they do not fit X, an
+    array or a sparse matrix with several columns.
+    """
+    y, shape = np.asarray(y), np.shape(X)
+    if len(shape) < 2:
+        raise ConfigError(f"X{which}: shape {shape}; must be rows and columns, or rows and images")
+    if y.shape != shape[:1]:
+        raise ConfigError(f"y{which}: shape {y.shape}; must be one target for each of the {shape[0]} rows of X{which}")
+    if not len(y):
+        raise ConfigError(f"X{which}: no rows; must have at least one")
+    missing = [value is None or value != value for value in y.tolist()] if y.dtype.kind == "O" else [False]
+    if y.dtype.kind == "f":
+        missing = ~np.isfinite(y)
+    if any(missing):
+        row = int(np.argmax(missing))
+        raise ConfigError(f"y{which}, row {row}: {y[row]} must be known and finite")
+    return np.asarray(y.tolist()) if y.dtype.kind == "O" else y
 
 
 def first_fraction(values: Shaped[np.ndarray, " m"]) -> int | None:

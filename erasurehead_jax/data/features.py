@@ -203,7 +203,7 @@ class SplitOneHot(AbstractFeatures):
         return _gather(x, self.index, low + x[self.left_out].sum(0))
 
     def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
-        low = self._indicator(r.dtype) @ r
+        low = jnp.tensordot(self._indicator(r.dtype), r, 1)
         g = jnp.zeros((self.columns, *r.shape[1:]), r.dtype).at[self.left_out].set(r.sum(0))
         g = g.at[self.column].set(low).at[self.left_out_of].add(-low)
         return _scatter(r, self.index, g)

@@ -1,7 +1,7 @@
 """The interface of objectives: row losses, and the weighted gradient of some rows. Workers run it jitted."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,7 +20,7 @@ class AbstractObjective(eqx.Module):
     A run checks its data set, binds the objective to what `check` returned, and uses the bound objective only.
     """
 
-    metric: eqx.AbstractVar[Metric]  # the test metric
+    metric: ClassVar[Metric]  # the test metric, which each objective must have; a property may take its place
 
     @abstractmethod
     def init(self, key: Key, dataset: Dataset) -> Params:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from erasurehead_jax.data import Rows
 
-AT_ONCE = 2**26  # intermediate values held at a time: half a gigabyte in float64
+AT_ONCE = 2**27  # intermediate values at a time: a gigabyte in float64, of which XLA needs a fraction
 
 
 def rows_at_once(function: Callable[[Any, Rows], Any], x: Any, rows: Rows) -> int:

@@ -1,7 +1,7 @@
 """The built-in network: a multilayer perceptron for classes or numbers, on features of any layout."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,7 +36,7 @@ class MLP(eqx.Module):
 
     hidden: tuple[int, ...] = eqx.field(static=True, converter=tuple, default=(64,))
     activation: str = eqx.field(static=True, default="relu")
-    task: Literal["classification", "regression"] | None = eqx.field(static=True, default=None)
+    task: str | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         for width in self.hidden:
@@ -86,7 +86,7 @@ class MLP(eqx.Module):
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
-def _layer(key: Key, inputs: int, outputs: int, size: float) -> Layer:
+def _layer(key: Key, inputs: int, outputs: int, size: float | int) -> Layer:
     uniform = jax.random.uniform(key, (inputs + 1, outputs), jnp.float32, -1, 1)
     scaled = (uniform * np.float32(1 / math.sqrt(size))).astype(float)
     return Layer(scaled[:-1], scaled[-1])
@@ -99,5 +99,5 @@ def _size_of_a_row(features: AbstractFeatures) -> float:
     """
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (features.dim, PROBES))
     with jax.ensure_compile_time_eval():
-        squared = np.mean(np.asarray(features.take(slice(ROWS)).matvec(signs)) ** 2)
+        squared = np.mean(np.asarray(features.take(slice(ROWS)).matvec(jnp.asarray(signs))) ** 2)
     return 2.0 ** round(math.log2(squared)) if squared > 0 else 1.0

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from erasurehead_jax.data import Dataset, Rows, are_classes, as_classes, as_signs, require_numbers
 from erasurehead_jax.objectives.base import AbstractObjective
@@ -22,7 +22,9 @@ from erasurehead_jax.objectives.model_checks import (
     require_float_parameters,
     require_losses,
     require_methods,
+    require_predictions,
     require_scores,
+    require_values,
     trace_init,
 )
 from erasurehead_jax.types import AnyArray, Key, Params
@@ -55,6 +57,9 @@ class Model(AbstractObjective):
 
     def __check_init__(self):
         require_methods(self.model)
+
+    def __hash__(self) -> int:
+        return id(self)  # jax.jit needs one, and neither arrays in a model nor dictionaries of shapes have any
 
     @property
     def metric(self) -> Metric:
@@ -96,11 +101,16 @@ class Model(AbstractObjective):
             require_scores(self.model, scores, len(some), dataset.classes if self.targets == "classes" else None)
 
     def try_out(self, dataset: Dataset) -> None:
-        x = self.init(jax.random.key(0), dataset)
-        losses = jax.jit(lambda x, rows: self.row_losses(x, rows))(x, dataset.train.take(slice(TRIED)))
-        require_finite(self.model, np.asarray(losses))
+        losses = jax.jit(lambda key, rows: self.row_losses(self.init(key, dataset), rows))
+        require_finite(self.model, np.asarray(losses(jax.random.key(0), dataset.train.take(slice(TRIED)))))
+        if isinstance(getattr(self.model, "metric", None), Metric):
+            some = dataset.test.take(slice(TRIED))
+            predictions = jax.jit(lambda key, rows: self.predict(self.init(key, dataset)[:, None].repeat(2, 1), rows))
+            scores = np.asarray(predictions(jax.random.key(0), some), np.float64)
+            require_values(self.model, self.metric.score(np.asarray(some.target), scores))
 
     def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *scores"]:
+        require_predictions(self.model)
         features = rows.features.inputs(x.dtype)
         return self._each(lambda params: self.model.predict(params, features), x)
 
@@ -130,6 +140,11 @@ class Model(AbstractObjective):
 
     def touched(self, rows: Rows) -> None:
         return None
+
+    def restrict(self, rows: Rows, touched: Int[np.ndarray, " t"] | None) -> Rows:
+        """All columns, in the layout that is fast for gradients."""
+        del touched  # all
+        return rows if rows.features.touched() is None else rows.restrict(np.arange(rows.features.dim))
 
     def params(self, x: Params) -> PyTree:
         shapes = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, x.dtype), self.template)

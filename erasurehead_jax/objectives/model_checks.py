@@ -37,6 +37,12 @@ def require_methods(model: Any) -> None:
         raise ConfigError(f"{_setting(model)}: has a metric, but no method predict(params, features) that it judges")
 
 
+def require_predictions(model: Any) -> None:
+    """Raises ConfigError for a model that only has losses."""
+    if not hasattr(model, "predict"):
+        raise ConfigError(f"{_setting(model)}: has no method predict(params, features), so it predicts nothing")
+
+
 def trace_init(model: Any, dataset: Dataset) -> PyTree:
     """The shapes and types of the parameters. Raises ConfigError if JAX cannot trace `init`."""
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -89,6 +95,15 @@ def require_finite(model: Any, losses: np.ndarray) -> None:
         row = int(np.argmin(finite))
         raise ConfigError(
             f"{_setting(model)}: at the starting point the loss of training row {row} is {losses[row]}; must be finite"
+        )
+
+
+def require_values(model: Any, values: Any) -> None:
+    """Raises ConfigError unless this is what a metric returned for two models."""
+    if np.shape(values) != (2,):
+        raise ConfigError(
+            f"{_setting(model)}: the score of its metric returned {_described(values)} for scores of 2 models as their "
+            "last axis; must be of shape (2,)"
         )
 
 

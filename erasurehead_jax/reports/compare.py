@@ -47,7 +47,7 @@ def report(runs: Sequence[Run | str | Path], target: float | None = None, *, con
     is no finished run.
     """
     console = console or Console(quiet=True)
-    folders = [Path(getattr(each, "folder", each)).expanduser() for each in runs]
+    folders = [(each.folder if isinstance(each, Run) else Path(each)).expanduser() for each in runs]
     found = run_folders(folders)
     whatifs = [folder for folder in found if is_whatif(folder)]
     loaded, skipped = load_runs(folder for folder in found if folder not in whatifs)

@@ -105,7 +105,8 @@ class Comparison(NamedTuple):
         seeds = sorted({run.summary["seed"] for run in self.runs})
         return (
             f"{summary['data']} ({summary['train_rows']} training rows, {summary['features']} columns), "
-            f"{summary['workers']} workers, delay {_described(config['delay'])}, {' | '.join(optimizers)}, "
+            f"{_objective(config['objective'])}, {summary['workers']} workers, "
+            f"delay {_described(config['delay'])}, {' | '.join(optimizers)}, "
             f"seeds {_listed(seeds)}"
         )
 
@@ -240,6 +241,11 @@ def _described(settings: dict[str, Any]) -> str:
     shown = {name: Path(value).name if name == "path" else value for name, value in settings.items() if name[0] != "_"}
     inside = ", ".join(f"{name}={value}" for name, value in shown.items())
     return settings["_target_"].rpartition(".")[2] + (f" ({inside})" if inside else "")
+
+
+def _objective(settings: dict[str, Any]) -> str:
+    """The class of the objective, or of its model."""
+    return (settings.get("model") or settings)["_target_"].rpartition(".")[2]
 
 
 def _listed(values: list[Any]) -> str:

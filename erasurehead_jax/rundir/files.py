@@ -21,6 +21,8 @@ LOG, NEXT, CHECKPOINT = "train.log", "next.json", "checkpoint"
 EVENTS = "events.jsonl"  # the protocol's, with cluster.record_events=true
 LOCK = ".hydra/lock"  # held by the process that trains in the directory
 
+ENCODER = "encoder.json"  # what was fitted on the data, so that the model can be applied
+
 LAST_HOST = "last_host"  # the only column of history.csv that is not a number
 ROUND_COLUMNS = (
     *("round", "clock_s", "round_s", "waited", "exact", "decode_error", "grad_norm", "received_bytes"),

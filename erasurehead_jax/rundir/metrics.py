@@ -44,7 +44,8 @@ def scorer(objective: AbstractObjective, dataset: Dataset) -> Callable[[Float[Ar
     def metric_of(x: Float[Array, "d models"]) -> Float[np.ndarray, " models"]:
         few = models_at_once(x.shape, x.dtype)
         some = [x] if few >= x.shape[1] else [x[:, i : i + few] for i in range(0, x.shape[1], few)]
-        return np.concatenate([metric.score(target, _joined(predictions(each))) for each in some])
+        found = [metric.score(target, _joined(predictions(each))) for each in some]
+        return np.concatenate(found, dtype=np.float64)
 
     def scores(x: Float[Array, "d models"]) -> Scores:
         losses = {"train_loss": _mean(train_losses(x), len(train)), "test_loss": _mean(test_losses(x), len(test))}
@@ -55,7 +56,7 @@ def scorer(objective: AbstractObjective, dataset: Dataset) -> Callable[[Float[Ar
 
 def in_parts(function: Callable[[Any, Rows], Array], rows: Rows) -> Callable[[Any], Iterator[np.ndarray]]:
     """A jitted function from x to the values of `function(x, rows)`, in parts of as many rows as fit in memory."""
-    whole = jax.jit(lambda x, rows: function(x, rows))  # a method of an objective that holds arrays has no hash
+    whole = jax.jit(function)
     part = jax.jit(lambda x, rows, index: function(x, rows.take(index)))
 
     @functools.cache

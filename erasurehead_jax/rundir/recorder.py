@@ -16,6 +16,7 @@ from erasurehead_jax.rundir.callbacks import Callback, Evaluation, early_stops
 from erasurehead_jax.rundir.files import (
     ARRIVALS,
     ARRIVED,
+    ENCODER,
     ITERATES,
     MODEL,
     ROUND_COLUMNS,
@@ -168,6 +169,8 @@ class Recorder:
                 hosts=np.array(hosts),
             )
             write_arrays(self._run_dir / MODEL, x=self._x)
+            if (encoder := self._job.problem.dataset.encoder) is not None:
+                encoder.save(self._run_dir / ENCODER)
             found = telemetry(self._job.scheme, arrival_s)
             found["workers"] |= {"host": list(hosts)} | more.pop("per_worker", {})
             found["blocks"]["train_loss"] = block_losses(*self._job.problem[:2], self._x, code.blocks)
@@ -205,6 +208,7 @@ class Recorder:
             "late": settings.late,
             "data": dataset.name,
             "features": dataset.dim,
+            "classes": dataset.classes,
             "train_rows": len(dataset.train),
             "test_rows": len(dataset.test),
             "rounds": rounds,

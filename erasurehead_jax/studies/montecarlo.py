@@ -217,7 +217,9 @@ def runs_that_fit(dataset: Dataset, objective: AbstractObjective, point: Point, 
     assert point.optimizer is not None
     platform = devices[0].platform
     vectors = 3 + len(jax.tree.leaves(jax.eval_shape(point.optimizer().init, jnp.zeros(1))))
-    values = vectors * Problem(objective, dataset, 0.0).parameters + 6 * (len(dataset.train) + len(dataset.test))
+    parameters, rows = Problem(objective, dataset, 0.0).parameters, len(dataset.train) + len(dataset.test)
+    scores = max(1, parameters // dataset.dim)  # of a row: one a class
+    values = vectors * parameters + 6 * scores * rows
     fit = int(SHARE * _free_bytes(devices) / (values * jnp.zeros(()).dtype.itemsize))
     return max(1, min(fit, TRAINED_AT_ONCE.get(platform, fit) * len(devices)))
 
