@@ -55,7 +55,10 @@ def parsed(given: list[str]) -> Arguments:
     script, *arguments = options.rest[count:]
     if not Path(script).is_file():
         raise ConfigError(f"{script}: no such file; name a Python script")
-    return Arguments(workers, options.log and options.log.absolute(), options.rest[:count], script, arguments)
+    log = options.log and options.log.expanduser().absolute()
+    if log and (log.is_dir() or not log.parent.is_dir()):
+        raise ConfigError(f"--log={options.log}: must be a file in a folder that exists")
+    return Arguments(workers, log, options.rest[:count], script, arguments)
 
 
 def run(arguments: Arguments) -> int:

@@ -374,6 +374,7 @@ def test_the_command_line():
         (["-n", "2", "nowhere.py"], "nowhere.py: no such file"),
         (["-n", "2", "cluster.hosts=h"], "no script is given"),
         (["-n", "2", "--fast", "x.py"], "unrecognized arguments: --fast"),
+        (["-n", "2", "--log", "/nowhere/log", __file__], "--log=/nowhere/log: must be a file in a folder that exists"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(given_to: list[str], says: str):

@@ -75,17 +75,17 @@ class Lender:
             raise ConfigError(
                 f"scheme: has {workers} workers, but this script was started with {len(self._hosts)}; use -n {workers}"
             )
+        loss = SentLoss(setup.loss.exported(setup.rows), setup.loss.parameters.count)
+        parts = Parts(sent_dataset(setup.rows), loss, setup.scheme, setup.delay, _nothing, None, ())
         with interrupts_deferred():
-            rounds = self._begin(setup)
+            rounds = self._begin(setup, parts)
         try:
             yield CodedRounds(rounds)
         finally:
             with interrupts_deferred():
                 self._end(rounds, setup.config["cluster"]["shutdown_s"])
 
-    def _begin(self, setup: Setup) -> Rounds:
-        loss = SentLoss(setup.loss.exported(setup.rows), setup.loss.parameters.count)
-        parts = Parts(sent_dataset(setup.rows), loss, setup.scheme, setup.delay, _nothing, None, ())
+    def _begin(self, setup: Setup, parts: Parts) -> Rounds:
         job = build(setup.config, parts, data_checked=True)
         spec = self._spec._replace(config=setup.config, parts=True)
         with parcel(Path(spec.run_dir), parts):

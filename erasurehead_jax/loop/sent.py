@@ -5,11 +5,11 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import export
 from jaxtyping import Array, Float
 
 from erasurehead_jax.data import Dataset, Rows
+from erasurehead_jax.loop.rows import Arrays
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.objectives.metrics import LOSS, Metric
 from erasurehead_jax.types import AnyArray, Key, Params
@@ -46,5 +46,7 @@ class SentLoss(AbstractObjective):
 
 
 def sent_dataset(rows: Rows) -> Dataset:
-    """The rows as a data set, as far as ranks need one."""
-    return Dataset("script", jax.tree.map(np.asarray, rows), rows.take(slice(1)))
+    """The rows as a data set, as far as ranks need one: the program takes leaves, whatever they were nested in."""
+    if isinstance(rows.features, Arrays):
+        rows = Rows(Arrays(tuple(jax.tree.leaves(rows.features))), rows.target)
+    return Dataset("script", rows, rows.take(slice(1)))

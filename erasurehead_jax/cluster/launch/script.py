@@ -1,5 +1,6 @@
 """Starts the ranks for a script of the user's, gives rank 0 this process's streams, and passes signals on to it."""
 
+import contextlib
 import os
 import platform
 import secrets
@@ -32,8 +33,8 @@ def run_script(config: dict[str, Any], path: str, arguments: list[str], log: Pat
     """
     folder = Path(tempfile.mkdtemp(prefix="erasurehead-jax-"))
     log = log or folder / WORKERS_LOG
-    requests, progress = list[int](), Progress()
-    kept = False
+    requests: list[int] = []
+    progress, kept = Progress(), False
     try:
         with handling(requests), _Streams() as streams:
             spec = JobSpec(
@@ -96,7 +97,8 @@ class _Streams:
     def pass_on(self, number: int) -> None:
         """Sends a signal to rank 0."""
         if self._process is not None and self._ended_s is None:
-            os.kill(self._process, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process, number)
 
     def look(self, progress: Progress) -> None:
         """Notices that rank 0 has ended and has not said how, which other ranks may not."""
