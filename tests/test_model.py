@@ -165,6 +165,17 @@ def test_the_metric_follows_from_the_targets(name: str, metric: str):
     assert np.isfinite(list(scores.values())).all()
 
 
+def test_a_model_is_bound_to_a_single_blank_row():
+    """As when a finished run is loaded: what `check` decided shows in the classes, and not in the targets."""
+    for name, kind in (("plain, numbers", "numbers"), ("plain, one-hot", "classes"), ("signs", "signs")):
+        make, data = MODELS[name]
+        objective, data = bound(make(), data)
+        blank = Rows(data.train.features.take(slice(1)), np.zeros(1))
+        again = Model(make()).bind(Dataset("blank", blank, blank, data.classes))
+        assert again.targets == objective.targets == kind
+        assert jax.tree.map(jnp.shape, again.template) == jax.tree.map(jnp.shape, objective.template)
+
+
 def test_a_model_may_bring_its_own_metric():
     class Judged(Plain):
         metric = Metric("hits", True, lambda target, scores: (scores.argmax(1) == target[:, None]).sum(0))
