@@ -11,7 +11,7 @@ from harness import SMALL, train
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from scipy.special import expit, softmax
-from test_objectives import FIELDS, one_hot
+from test_objectives import FEATURES, FIELDS, one_hot
 from user_models import Convolution, Flax, Plain, Signs
 
 from erasurehead_jax import (
@@ -72,6 +72,7 @@ MODELS = {
     "flax": (flax, dataset(Dense(IMAGES), CODES)),
     "perceptron": (MLP, dataset(Dense(IMAGES), CODES)),
     "perceptron, one-hot": (lambda: MLP((4, 3), "gelu"), dataset(one_hot(FIELDS["mixed"]), CODES)),
+    "perceptron, side by side": (lambda: MLP((4,)), dataset(FEATURES["side by side"][0], CODES)),
     "perceptron, numbers": (lambda: MLP((4,), "tanh"), dataset(one_hot(FIELDS["mixed"]), NUMBERS)),
 }
 
@@ -223,7 +224,10 @@ def test_the_starting_point_is_a_function_of_the_key_and_the_same_in_both_precis
                 np.testing.assert_array_equal(found.setdefault(name, starts[0]), starts[0])
 
 
-@pytest.mark.parametrize("features", [Dense(255 * np.abs(IMAGES)), one_hot((60, 60, 60)), Dense(np.zeros((M, 2)))])
+@pytest.mark.parametrize(
+    "features",
+    [Dense(255 * np.abs(IMAGES)), one_hot((60, 60, 60)), FEATURES["side by side"][0], Dense(np.zeros((M, 2)))],
+)
 def test_the_first_layer_starts_at_the_scale_of_the_data(features: AbstractFeatures):
     """Pre-activations are of order 1, for bright pixels as for a few ones in many columns."""
     _, data = bound(MLP((50,)), dataset(features, CODES))
