@@ -93,6 +93,7 @@ def problem(features: AbstractFeatures, objective: AbstractObjective = OBJECTIVE
     """Rows with targets for the objective (signs, codes or counts), a point, and row weights of both signs."""
     rng = np.random.default_rng(2)
     x = rng.standard_normal(features.dim * (K if isinstance(objective, Softmax) else 1))
+    x *= 0.1 if isinstance(objective, Poisson) else 1  # it is exponentiated
     row_weights = rng.standard_normal(features.rows)
     targets = {Softmax: rng.integers(K, size=features.rows), Poisson: rng.poisson(1, features.rows)}
     target = targets.get(type(objective), rng.choice([-1.0, 1.0], features.rows))
