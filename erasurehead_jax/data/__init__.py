@@ -8,6 +8,12 @@ from erasurehead_jax.data.check import (
 )
 from erasurehead_jax.data.covertype import covertype as covertype
 from erasurehead_jax.data.dataset import Dataset as Dataset, Rows as Rows, block_bounds as block_bounds
-from erasurehead_jax.data.features import AbstractFeatures as AbstractFeatures, Dense as Dense, OneHot as OneHot
+from erasurehead_jax.data.features import (
+    AbstractFeatures as AbstractFeatures,
+    Dense as Dense,
+    Mixed as Mixed,
+    OneHot as OneHot,
+    Sparse as Sparse,
+)
 from erasurehead_jax.data.kc_housing import kc_housing as kc_housing
 from erasurehead_jax.data.synthetic import synthetic as synthetic
