@@ -97,10 +97,10 @@ def test_what_is_sent_to_ranks_computes_the_same_for_any_number_of_rows(count: i
     np.testing.assert_allclose(found, jax.jit(own.gradient)(x, some, weights), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("batch", [None, 20])
-def test_a_loop_is_training(batch: int | None, tmp_path: Path):
+@pytest.mark.parametrize(("batch", "late"), [(None, "skip"), (20, "queue")])
+def test_a_loop_is_training(batch: int | None, late: str, tmp_path: Path):
     """The same rounds as `train`: the same clock, the same answers and, with the same steps, the same model."""
-    scheme, common = eh.erasurehead(4, 2, 1), {"batch": batch, "seed": 3, "compute_s": 0.2, "late": "skip"}
+    scheme, common = eh.erasurehead(4, 2, 1), {"batch": batch, "seed": 3, "compute_s": 0.2, "late": late}
     delay, x = eh.Exponential(0.05), np.zeros(DATA.dim)
     target = np.where(DATA.train.target > 0, 1.0, -1.0)
     own = eh.Dataset("own", Rows(DATA.train.features, target), DATA.test)
