@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,7 +40,7 @@ def test_a_saved_encoder_gives_the_same_features(tmp_path: Path, kind: str):
     np.testing.assert_array_equal(matrix(again.features(more)), matrix(encoder.features(more)))
     blank = again.blank()
     assert (len(blank), blank.dim) == (1, dataset.dim)
-    assert jax.tree.structure(blank) == jax.tree.structure(dataset.train.features)
+    assert type(blank) is type(dataset.train.features)
 
 
 def test_rows_of_another_file_in_another_order_are_the_same_rows(tmp_path: Path):

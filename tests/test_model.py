@@ -11,7 +11,7 @@ from harness import SMALL, train
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from scipy.special import expit, softmax
-from test_objectives import FIELDS, one_hot
+from test_objectives import FEATURES, FIELDS, one_hot
 from user_models import Convolution, Flax, Plain, Signs
 
 from erasurehead_jax import (
@@ -72,6 +72,7 @@ MODELS = {
     "flax": (flax, dataset(Dense(IMAGES), CODES)),
     "perceptron": (MLP, dataset(Dense(IMAGES), CODES)),
     "perceptron, one-hot": (lambda: MLP((4, 3), "gelu"), dataset(one_hot(FIELDS["mixed"]), CODES)),
+    "perceptron, side by side": (lambda: MLP((4,)), dataset(FEATURES["side by side"][0], CODES)),
     "perceptron, numbers": (lambda: MLP((4,), "tanh"), dataset(one_hot(FIELDS["mixed"]), NUMBERS)),
 }
 
@@ -165,6 +166,17 @@ def test_the_metric_follows_from_the_targets(name: str, metric: str):
     assert np.isfinite(list(scores.values())).all()
 
 
+def test_a_model_is_bound_to_a_single_blank_row():
+    """As when a finished run is loaded: what `check` decided shows in the classes, and not in the targets."""
+    for name, kind in (("plain, numbers", "numbers"), ("plain, one-hot", "classes"), ("signs", "signs")):
+        make, data = MODELS[name]
+        objective, data = bound(make(), data)
+        blank = Rows(data.train.features.take(slice(1)), np.zeros(1))
+        again = Model(make()).bind(Dataset("blank", blank, blank, data.classes))
+        assert again.targets == objective.targets == kind
+        assert jax.tree.map(jnp.shape, again.template) == jax.tree.map(jnp.shape, objective.template)
+
+
 def test_a_model_may_bring_its_own_metric():
     class Judged(Plain):
         metric = Metric("hits", True, lambda target, scores: (scores.argmax(1) == target[:, None]).sum(0))
@@ -212,7 +224,10 @@ def test_the_starting_point_is_a_function_of_the_key_and_the_same_in_both_precis
                 np.testing.assert_array_equal(found.setdefault(name, starts[0]), starts[0])
 
 
-@pytest.mark.parametrize("features", [Dense(255 * np.abs(IMAGES)), one_hot((60, 60, 60)), Dense(np.zeros((M, 2)))])
+@pytest.mark.parametrize(
+    "features",
+    [Dense(255 * np.abs(IMAGES)), one_hot((60, 60, 60)), FEATURES["side by side"][0], Dense(np.zeros((M, 2)))],
+)
 def test_the_first_layer_starts_at_the_scale_of_the_data(features: AbstractFeatures):
     """Pre-activations are of order 1, for bright pixels as for a few ones in many columns."""
     _, data = bound(MLP((50,)), dataset(features, CODES))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, strategies as st
 from scipy import special, stats
 from sklearn import linear_model, svm
@@ -27,7 +28,7 @@ from erasurehead_jax import (
     Softmax,
     SquaredHinge,
 )
-from erasurehead_jax.data import AbstractFeatures, block_bounds, synthetic
+from erasurehead_jax.data import AbstractFeatures, Mixed, Sparse, block_bounds, synthetic
 from erasurehead_jax.data.features import DENSE_CATEGORIES, SplitOneHot
 from erasurehead_jax.data.synthetic import true_model
 
@@ -71,6 +72,12 @@ for name, sizes in FIELDS.items():
     FEATURES[f"split, {name}"] = restricted(features), matrix_of(features)[:, features.touched()]
 normal = np.random.default_rng(1).standard_normal((M, 7))
 FEATURES["dense"] = Dense(normal), normal
+scattered = sp.csr_matrix(normal @ np.ones((7, 40)) * (np.random.default_rng(8).random((M, 40)) < 0.1))
+both = Mixed((Dense(normal), one_hot(FIELDS["mixed"]), Sparse.from_scipy(scattered)))
+columns = both.touched()
+assert columns is not None
+FEATURES["side by side"] = both, np.hstack([normal, matrix_of(one_hot(FIELDS["mixed"])), scattered.toarray()])
+FEATURES["side by side, split"] = both.restrict(columns), FEATURES["side by side"][1][:, columns]
 
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: type(objective).__name__)
 every_layout = pytest.mark.parametrize(("features", "matrix"), FEATURES.values(), ids=FEATURES)
@@ -86,6 +93,7 @@ def problem(features: AbstractFeatures, objective: AbstractObjective = OBJECTIVE
     """Rows with targets for the objective (signs, codes or counts), a point, and row weights of both signs."""
     rng = np.random.default_rng(2)
     x = rng.standard_normal(features.dim * (K if isinstance(objective, Softmax) else 1))
+    x *= 0.1 if isinstance(objective, Poisson) else 1  # it is exponentiated
     row_weights = rng.standard_normal(features.rows)
     targets = {Softmax: rng.integers(K, size=features.rows), Poisson: rng.poisson(1, features.rows)}
     target = targets.get(type(objective), rng.choice([-1.0, 1.0], features.rows))
@@ -195,9 +203,9 @@ def test_the_minimum_is_that_of_scikit_learn(objective: AbstractObjective, refer
 
 
 @every_objective
-@pytest.mark.parametrize("sizes", ["low", "mixed"])
-def test_the_gradient_on_the_touched_coordinates_is_all_of_it(objective: AbstractObjective, sizes: str):
-    rows, x, row_weights = problem(one_hot(FIELDS[sizes]), objective)
+@pytest.mark.parametrize("layout", ["one-hot, mixed", "side by side"])
+def test_the_gradient_on_the_touched_coordinates_is_all_of_it(objective: AbstractObjective, layout: str):
+    rows, x, row_weights = problem(FEATURES[layout][0], objective)
     touched = objective.touched(rows)
     assert touched is not None and (np.diff(touched) > 0).all()
     whole = np.asarray(objective.gradient(x, rows, row_weights))

@@ -16,10 +16,14 @@ from erasurehead_jax.data.classes import (
 from erasurehead_jax.data.covertype import covertype as covertype
 from erasurehead_jax.data.dataset import Dataset as Dataset, Rows as Rows, block_bounds as block_bounds
 from erasurehead_jax.data.encoder import AbstractEncoder as AbstractEncoder, load_encoder as load_encoder
-from erasurehead_jax.data.features import AbstractFeatures as AbstractFeatures, Dense as Dense, OneHot as OneHot
+from erasurehead_jax.data.features import (
+    AbstractFeatures as AbstractFeatures,
+    Dense as Dense,
+    Mixed as Mixed,
+    OneHot as OneHot,
+    Sparse as Sparse,
+)
 from erasurehead_jax.data.kc_housing import kc_housing as kc_housing
-from erasurehead_jax.data.mixed import Mixed as Mixed
-from erasurehead_jax.data.sparse import Sparse as Sparse
 from erasurehead_jax.data.svmlight import svmlight as svmlight
 from erasurehead_jax.data.synthetic import synthetic as synthetic
 from erasurehead_jax.data.table import table as table, table_dataset as table_dataset

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Int, Shaped
 
 from erasurehead_jax.data.encoder import AbstractEncoder
-from erasurehead_jax.data.features import AbstractFeatures
+from erasurehead_jax.data.features.base import AbstractFeatures, taken
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.types import AnyArray
 
@@ -25,8 +25,8 @@ class Rows(eqx.Module):
         return self.features.rows
 
     def take(self, rows: Int[AnyArray, " taken"] | slice) -> "Rows":
-        """A subset of the rows."""
-        return Rows(self.features.take(rows), self.target[rows])
+        """A subset of the rows, whose numbers may be traced (a mini-batch)."""
+        return Rows(self.features.take(rows), taken(self.target, rows))
 
     def restrict(self, columns: Int[np.ndarray, " t"] | None) -> "Rows":
         """The same rows restricted to these columns (None: all)."""

@@ -15,8 +15,8 @@ from erasurehead_jax.caches import cache_dirs
 from erasurehead_jax.data.dataset import Dataset, Rows
 from erasurehead_jax.data.encoder import load_encoder
 from erasurehead_jax.data.features import AbstractFeatures, Dense, OneHot
-from erasurehead_jax.data.mixed import Mixed
-from erasurehead_jax.data.sparse import Sparse
+from erasurehead_jax.data.features.mixed import Mixed
+from erasurehead_jax.data.features.sparse import Sparse
 from erasurehead_jax.errors import ConfigError
 
 FORMAT = 2  # increment when the preprocessing or the layout of the prepared files changes

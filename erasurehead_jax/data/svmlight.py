@@ -9,9 +9,9 @@ import numpy as np
 from erasurehead_jax.data.check import as_targets
 from erasurehead_jax.data.dataset import Dataset, Rows
 from erasurehead_jax.data.encoder import AbstractEncoder
+from erasurehead_jax.data.features.sparse import Sparse
 from erasurehead_jax.data.frames import require_file, unreadable
 from erasurehead_jax.data.prepared import prepared
-from erasurehead_jax.data.sparse import Sparse
 from erasurehead_jax.data.split import require_limit, require_split, split
 from erasurehead_jax.errors import ConfigError
 

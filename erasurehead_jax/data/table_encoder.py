@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 
 from erasurehead_jax.data.encoder import AbstractEncoder
 from erasurehead_jax.data.features import AbstractFeatures, Dense, OneHot
+from erasurehead_jax.data.features.mixed import Mixed
 from erasurehead_jax.data.frames import category_names, column_numbers, read_frame
-from erasurehead_jax.data.mixed import Mixed
 from erasurehead_jax.errors import ConfigError
 
 

@@ -73,7 +73,7 @@ class Model(AbstractObjective):
         return ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), parameters))[0]
 
     def check(self, dataset: Dataset) -> Dataset:
-        match _kind_of(self.model, dataset):
+        match self._named or ("classes" if are_classes(dataset) else "numbers"):
             case "classes":
                 return as_classes(dataset, "objective.model.targets=classes")
             case "signs":
@@ -84,7 +84,8 @@ class Model(AbstractObjective):
     def bind(self, dataset: Dataset) -> "Model":
         template = trace_init(self.model, dataset)
         require_float_parameters(self.model, template)
-        bound = dataclasses.replace(self, targets=_kind_of(self.model, dataset), template=template)
+        kind = self._named or ("numbers" if dataset.classes is None else "classes")
+        bound = dataclasses.replace(self, targets=kind, template=template)
         bound._require_shapes(dataset)
         return bound
 
@@ -157,6 +158,10 @@ class Model(AbstractObjective):
         return None if self._kind == "numbers" else probabilities_of(scores)
 
     @property
+    def _named(self) -> Targets | None:
+        return getattr(self.model, "targets", None)
+
+    @property
     def _kind(self) -> Targets:
         if self.targets is None:
             raise TypeError("bind(dataset) first: a model's parameters and targets are those for its data")
@@ -171,8 +176,3 @@ class Model(AbstractObjective):
 
     def _target(self, rows: Rows, dtype: np.dtype) -> Array:
         return jnp.asarray(rows.target).astype(jnp.int32 if self._kind == "classes" else dtype)
-
-
-def _kind_of(model: Any, dataset: Dataset) -> Targets:
-    named = getattr(model, "targets", None)
-    return named or ("classes" if are_classes(dataset) else "numbers")

@@ -1,117 +1,17 @@
-"""Design matrices, dense or one-hot (kept as an index matrix): X @ x, X.T @ r, and the columns that rows touch."""
-
-import math
-from abc import abstractmethod
-from typing import Any
+"""One-hot features, kept as an index matrix: gathers and scatters, field by field."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
+from erasurehead_jax.data.features.base import AbstractFeatures, taken
 from erasurehead_jax.types import AnyArray
 
 # Workers store a field with at most this many categories as dense columns: scattering into a handful of addresses
 # stalls (Covertype, where 45 of 55 fields are such: 6.7 ms per block, against 0.7 ms with dense columns).
 DENSE_CATEGORIES = 16
-
-
-class AbstractFeatures(eqx.Module):
-    """The design matrix X of m rows and d columns."""
-
-    @property
-    @abstractmethod
-    def rows(self) -> int:
-        """m."""
-
-    @property
-    @abstractmethod
-    def dim(self) -> int:
-        """d."""
-
-    def __matmul__(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
-        return self.matvec(x)
-
-    def inputs(self, dtype: np.dtype) -> Any:
-        """What a model is given: the features themselves, of which it may use `features @ W` and `len(features)`; dense
-        ones are an array.
-        """
-        del dtype
-        return self
-
-    def __len__(self) -> int:
-        return self.rows
-
-    @abstractmethod
-    def matvec(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
-        """X @ x, for one model or for several as the minor axis."""
-
-    @abstractmethod
-    def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
-        """X.T @ r, for one model or for several as the minor axis."""
-
-    @abstractmethod
-    def take(self, rows: Int[AnyArray, " taken"] | slice) -> "AbstractFeatures":
-        """The features of these rows."""
-
-    @abstractmethod
-    def touched(self) -> Int[np.ndarray, " t"] | None:
-        """The columns with an entry in these rows, in ascending order; None means all."""
-
-    @abstractmethod
-    def restrict(self, columns: Int[np.ndarray, " t"]) -> "AbstractFeatures":
-        """The same rows with these columns only, which must include all entries, in a layout for fast gradients."""
-
-    def first_bad(self) -> str | None:
-        """Describes the first invalid value by row, column and rule; None if there is none or it cannot be checked."""
-        return None
-
-
-class Dense(AbstractFeatures):
-    """An array of numbers whose first axis is the rows: a matrix, or images. A linear model sees it flattened."""
-
-    matrix: Shaped[AnyArray, "m *shape"]
-
-    @property
-    def rows(self) -> int:
-        return self.matrix.shape[0]
-
-    @property
-    def dim(self) -> int:
-        return math.prod(self.matrix.shape[1:])
-
-    def inputs(self, dtype: np.dtype) -> Array:
-        return jnp.asarray(self.matrix, dtype)
-
-    def matvec(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
-        return jnp.tensordot(self._flat(x.dtype), jnp.asarray(x), 1)
-
-    def rmatvec(self, r: Float[AnyArray, "m *models"]) -> Float[Array, "d *models"]:
-        return jnp.tensordot(self._flat(r.dtype).T, jnp.asarray(r), 1)
-
-    def take(self, rows: Int[AnyArray, " taken"] | slice) -> "Dense":
-        return Dense(self.matrix[rows])
-
-    def touched(self) -> None:
-        return None
-
-    def restrict(self, columns: Int[np.ndarray, " t"]) -> "Dense":
-        return Dense(np.asarray(self.matrix).reshape(self.rows, -1)[:, columns])
-
-    def first_bad(self) -> str | None:
-        matrix = np.asarray(self.matrix)
-        if matrix.dtype.kind not in "fiub":
-            return f"features: type {matrix.dtype}; must be numbers"
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(matrix.sum()) or (finite := np.isfinite(matrix)).all():  # the sum allocates no second matrix
-                return None
-        row, *column = np.argwhere(~finite)[0].tolist()
-        where = ", ".join(map(str, column))
-        return f"row {row}, column {where}: {matrix[row, *column]} must be a finite number"
-
-    def _flat(self, dtype: np.dtype) -> Float[Array, "m d"]:
-        return jnp.asarray(self.matrix, dtype).reshape(self.rows, -1)
 
 
 class OneHot(AbstractFeatures):
@@ -138,7 +38,7 @@ class OneHot(AbstractFeatures):
         return _scatter(r, self.index, jnp.zeros((self.columns, *r.shape[1:]), r.dtype))
 
     def take(self, rows: Int[AnyArray, " taken"] | slice) -> "OneHot":
-        return OneHot(self.index[:, rows], self.columns)
+        return OneHot(taken(self.index, rows, axis=1), self.columns)
 
     def touched(self) -> Int[np.ndarray, " t"]:
         seen = np.zeros(self.columns, bool)
@@ -209,7 +109,8 @@ class SplitOneHot(AbstractFeatures):
         return _scatter(r, self.index, g)
 
     def take(self, rows: Int[AnyArray, " taken"] | slice) -> "SplitOneHot":
-        return eqx.tree_at(lambda s: (s.index, s.indicator), self, (self.index[:, rows], self.indicator[:, rows]))
+        by_row = lambda features: (features.index, features.indicator)
+        return eqx.tree_at(by_row, self, tuple(taken(each, rows, axis=1) for each in by_row(self)))
 
     def touched(self) -> None:
         return None
