@@ -1,6 +1,6 @@
 """Features of several kinds side by side."""
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,4 +61,4 @@ class Mixed(AbstractFeatures):
     def _bounds(self) -> list[tuple[int, int]]:
         """The first column of each part, and the one after its last."""
         ends = list(accumulate((part.dim for part in self.parts), initial=0))
-        return list(zip(ends[:-1], ends[1:], strict=True))
+        return list(pairwise(ends))

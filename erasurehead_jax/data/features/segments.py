@@ -5,6 +5,9 @@ the same length make a group and are padded to one length. The sums of several s
 the next level.
 """
 
+from functools import reduce
+from itertools import pairwise
+from operator import add as plus
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -39,7 +42,7 @@ class Group(eqx.Module):
             return self._sums_of_models(x, value)
         terms = [_gather(x, index) * v for index, v in zip(self.index, value, strict=True)]
         if self.index.ndim == 2:
-            return sum(terms[1:], terms[0])
+            return reduce(plus, terms)
         zero = jnp.zeros((), x.dtype)
         add = lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True))
         a, b, c, d = lax.reduce(tuple(terms), (zero,) * CHAINS, add, (1,))
@@ -106,7 +109,7 @@ class Entries(NamedTuple):
     """Rows in compressed form, and a zero after the last of them, which fills segments up."""
 
     value: Shaped[np.ndarray, " entries_and_zero"]
-    index: Int[np.ndarray, " entries_and_zero"]
+    column: Int[np.ndarray, " entries_and_zero"]
     start: Int[np.ndarray, " m_plus_1"]
 
 
@@ -153,7 +156,7 @@ def _cut(entries: Entries) -> tuple[tuple[Group, ...], Int[np.ndarray, " segment
     begin = entries.start[row] + nth * longest
     size = np.minimum(lengths[row] - nth * longest, longest)
     padded = np.array(LENGTHS)[np.searchsorted(LENGTHS, size)]
-    for length, longer in zip(LENGTHS[:-1], LENGTHS[1:], strict=True):
+    for length, longer in pairwise(LENGTHS):
         here = padded == length
         if here.sum() * length < LEAST:
             padded[here] = longer
@@ -166,7 +169,7 @@ def _cut(entries: Entries) -> tuple[tuple[Group, ...], Int[np.ndarray, " segment
 def _group(entries: Entries, begin: np.ndarray, size: np.ndarray, length: int) -> Group:
     inside = np.arange(length) < size[:, None]
     at = np.where(inside, begin[:, None] + np.arange(length), -1)
-    value, index = entries.value[at], entries.index[at].astype(np.uint32)
+    value, index = entries.value[at], entries.column[at].astype(np.uint32)
     if length <= UNROLLED:
         return Group(np.ascontiguousarray(value.T), np.ascontiguousarray(index.T))
     chains = lambda each: np.ascontiguousarray(each.reshape(-1, CHAINS, length // CHAINS).swapaxes(0, 1))
