@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from erasurehead_jax.whatif.bounds import bounds_figure
+from erasurehead_jax.studies.bounds import bounds_figure
 
 HERE = Path(__file__).parent
 STUDY = HERE.parent / "outputs" / "redundancy"

@@ -4,7 +4,18 @@ from .codes import (
     FractionalRepetition as FractionalRepetition,
     Uncoded as Uncoded,
 )
-from .data import Dataset as Dataset, Dense as Dense, OneHot as OneHot, Rows as Rows
+from .data import (
+    AbstractEncoder as AbstractEncoder,
+    Dataset as Dataset,
+    Dense as Dense,
+    Mixed as Mixed,
+    OneHot as OneHot,
+    Rows as Rows,
+    Sparse as Sparse,
+    array_dataset as array_dataset,
+    load_encoder as load_encoder,
+    table_dataset as table_dataset,
+)
 from .decoding import (
     AbstractDecode as AbstractDecode,
     ByCode as ByCode,
@@ -18,13 +29,33 @@ from .delays import (
     SlowWorkers as SlowWorkers,
     Trace as Trace,
 )
-from .errors import ConfigError as ConfigError
+from .errors import ConfigError as ConfigError, Diverged as Diverged, Stopped as Stopped, StorageFailed as StorageFailed
+from .estimators import CodedClassifier as CodedClassifier, CodedRegressor as CodedRegressor
+from .loop.gradient import coded_gradient as coded_gradient
 from .objectives import (
+    MLP as MLP,
     AbstractObjective as AbstractObjective,
+    Huber as Huber,
     LeastSquares as LeastSquares,
     Logistic as Logistic,
+    Metric as Metric,
+    Model as Model,
+    Poisson as Poisson,
+    Softmax as Softmax,
+    SquaredHinge as SquaredHinge,
 )
+from .optimizers import agd as agd, gd as gd, nesterov as nesterov
+from .reports.compare import Report as Report, report as report
+from .results import Run as Run, load as load
+from .rundir.callbacks import Evaluation as Evaluation
 from .scheme import Scheme as Scheme, collect as collect
+from .schemes import (
+    egc as egc,
+    erasurehead as erasurehead,
+    ignore_stragglers as ignore_stragglers,
+    named_scheme as named_scheme,
+    uncoded as uncoded,
+)
 from .stopping import (
     AbstractStop as AbstractStop,
     AllOf as AllOf,
@@ -34,3 +65,5 @@ from .stopping import (
     Decodable as Decodable,
     DecodeError as DecodeError,
 )
+from .studies.ask import whatif as whatif
+from .training import train as train

@@ -2,8 +2,10 @@
 
 COMMANDS = {
     "train": "train on MPI ranks or in the simulator; -m trains several runs; --help lists the settings",
+    "run": "run a script of your own with workers for its coded gradients; --help says how",
     "whatif": "simulate a grid of schemes, loads and stopping rules; --help lists the settings",
     "report": "compare finished runs: a table and a figure",
+    "predict": "apply the model of a finished run to a file: a CSV of predictions",
     "reproduce": "run the paper's experiments, one after another",
 }
 

@@ -59,7 +59,7 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
     logging.getLogger("hydra_plugins.hydra_optuna_sweeper._impl").addFilter(_BestOfSweep())
-    _require_one_process()
+    require_one_process()
     _find_modules_here()
     try:
         command()
@@ -125,7 +125,7 @@ class _BestOfSweep(logging.Filter):
         return True
 
 
-def _require_one_process() -> None:
+def require_one_process() -> None:
     """Exits, with one line from the first process, if mpirun or srun has started this command several times."""
     sizes = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}
     if "PMIX_RANK" in os.environ:  # srun: a job script or salloc has no PMIx

@@ -12,13 +12,22 @@ from hydra.errors import InstantiationException
 from jax.tree_util import Partial
 from jaxtyping import Float
 
-from erasurehead_jax.data import Dataset, block_bounds, require_sound
+from erasurehead_jax.data import Dataset, require_sound
 from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import ConfigError, shown
 from erasurehead_jax.objectives import AbstractObjective
+from erasurehead_jax.sampling import Sampling, make_sampling
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.settings import Settings, read_settings, require_callable
+
+
+class Script(NamedTuple):
+    """A script that rank 0 executes."""
+
+    streams: str  # the address at which the launcher gives away its standard streams
+    path: str
+    arguments: list[str]
 
 
 class JobSpec(NamedTuple):
@@ -28,9 +37,11 @@ class JobSpec(NamedTuple):
     choices: dict[str, str]  # config group -> chosen file
     run_dir: str
     checkpoint: str | None  # to resume from
+    parts: bool  # whether the objects come from a parcel in the run directory
     launched_s: float  # since the epoch
     launcher: tuple[str, int]  # its host and process id
     more: bool  # whether another job may follow
+    script: Script | None = None  # instead of one job
 
     def to_json(self) -> str:
         """One line."""
@@ -39,7 +50,8 @@ class JobSpec(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> "JobSpec":
         """The inverse of `to_json`."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**values | {"script": values["script"] and Script(*values["script"])})
 
 
 class Problem(NamedTuple):
@@ -67,6 +79,18 @@ class Problem(NamedTuple):
         return np.asarray(self.objective.init(init, self.dataset), self.dtype)
 
 
+class Parts(NamedTuple):
+    """Objects of a run that were made in Python, where a config has a `_target_`."""
+
+    dataset: Dataset
+    objective: AbstractObjective
+    scheme: Scheme
+    delay: AbstractDelay
+    optimizer: Callable[[], Any]  # makes an optax.GradientTransformation
+    tracking: Any
+    callbacks: tuple[Callable[..., Any], ...]
+
+
 class Job(NamedTuple):
     """The objects of one training run, and its settings."""
 
@@ -74,6 +98,14 @@ class Job(NamedTuple):
     scheme: Scheme
     delay: AbstractDelay
     settings: Settings
+    sampling: Sampling
+    optimizer: Callable[[], Any]  # makes the optax transformation. Workers need none, and optax is slow to import
+    tracking: Callable[[], Any]
+    callbacks: tuple[Callable[..., Any], ...]
+
+    def scheme_in(self, t: int) -> Scheme:
+        """The scheme of round t, which may have to be exact."""
+        return self.scheme.exactly() if self.sampling.waits_for_exact(t) else self.scheme
 
     def delays(self) -> Callable[[int], Float[np.ndarray, " k"]]:
         """A function from a round to the seconds that each worker sleeps; the same in both backends."""
@@ -87,30 +119,61 @@ class Job(NamedTuple):
         return delays_s
 
 
-def build(config: dict[str, Any], data_checked: bool = False) -> Job:
-    """The objects of a resolved config. Raises ConfigError for the first setting that breaks a rule.
+def build(config: dict[str, Any], parts: Parts | None = None, data_checked: bool = False) -> Job:
+    """The objects of a resolved config, except those in `parts`. Needs x64 enabled if the config says so.
 
     With `data_checked` the values of the data set are not checked again: the launcher has done so for its ranks.
+    Raises ConfigError for the first setting that breaks a rule.
     """
     settings = read_settings(config)
-    jax.config.update("jax_enable_x64", settings.x64)
-    scheme = build_scheme(config)
-    delay = build_delay(config)
-    objective, dataset = build_data(config, data_checked)
-    block_bounds(len(dataset.train), scheme.code.blocks)
+    scheme = build_scheme(config, parts and parts.scheme)
+    delay = build_delay(config, parts and parts.delay)
+    if parts is None:
+        objective, dataset = build_data(config, data_checked)
+    else:
+        if not data_checked:
+            require_sound(parts.dataset)
+        objective, dataset = suited(parts.objective, parts.dataset, data_checked)
     l2 = 1 / len(dataset.train) if settings.l2 is None else settings.l2
-    return Job(Problem(objective, dataset, l2), scheme, delay, settings)
+    sampling = build_sampling(config, len(dataset.train))
+    problem = Problem(objective, dataset, l2)
+    if parts:
+        made = parts.optimizer, lambda: parts.tracking, parts.callbacks
+    else:
+        tracking = lambda: instantiate("tracking", config)
+        made = lambda: make_optimizer(config)(), tracking, _callbacks(config["callbacks"])
+    return Job(problem, scheme, delay, settings, sampling, *made)
+
+
+def _callbacks(listed: Any) -> tuple[Callable[..., Any], ...]:
+    if not isinstance(listed, list):
+        raise ConfigError(f"callbacks={shown(listed)}: must be a list of groups with a _target_")
+    return tuple(instantiate(f"callbacks.{i}", {f"callbacks.{i}": each}) for i, each in enumerate(listed))
+
+
+def build_sampling(config: dict[str, Any], rows: int | None) -> Sampling:
+    """The rows of each round, of `rows` training rows (None: unknown). Raises ConfigError if they do not fit."""
+    svrg = config["variance_reduction"] is not None
+    return make_sampling(config["batch"], svrg, config["snapshot_every"], config["snapshot"], rows, config["blocks"])
 
 
 def build_data(config: dict[str, Any], data_checked: bool = False) -> tuple[AbstractObjective, Dataset]:
-    """The objective, and the data set with targets in the form that it needs.
+    """The objective, bound to its data set, and the data set with targets in the form that it needs.
 
     Raises ConfigError for a value that is not allowed.
     """
     objective = instantiate("objective", config, AbstractObjective)
-    dataset = _dataset(json.dumps(config["data"]), config["x64"], data_checked)
+    return suited(objective, _dataset(json.dumps(config["data"]), config["x64"], data_checked), data_checked)
+
+
+def suited(objective: AbstractObjective, dataset: Dataset, data_checked: bool) -> tuple[AbstractObjective, Dataset]:
+    """The objective and the data set, each in the form that the other needs. Raises ConfigError if they do not fit."""
     made = objective.check(dataset)
-    return objective, dataset if made is None else made  # an objective may only check the data
+    dataset = dataset if made is None else made  # an objective may only check the data
+    objective = objective.bind(dataset)
+    if not data_checked:
+        objective.try_out(dataset)
+    return objective, dataset
 
 
 @lru_cache(maxsize=1)  # successive jobs mostly share their data
@@ -122,9 +185,9 @@ def _dataset(data: str, x64: bool, data_checked: bool) -> Dataset:
     return dataset
 
 
-def build_scheme(config: dict[str, Any]) -> Scheme:
+def build_scheme(config: dict[str, Any], made: Scheme | None = None) -> Scheme:
     """The scheme. Raises ConfigError if its code has other numbers of workers or blocks than the config."""
-    scheme = instantiate("scheme", config, Scheme)
+    scheme: Scheme = instantiate("scheme", config, Scheme) if made is None else made
     for name in ("workers", "blocks"):
         found = getattr(scheme.code, name)
         if found != config[name]:
@@ -135,18 +198,15 @@ def build_scheme(config: dict[str, Any]) -> Scheme:
     return scheme
 
 
-def build_delay(config: dict[str, Any]) -> AbstractDelay:
+def build_delay(config: dict[str, Any], made: AbstractDelay | None = None) -> AbstractDelay:
     """The straggler model. Raises ConfigError if it does not cover the config's workers and rounds."""
-    delay = instantiate("delay", config, AbstractDelay)
+    delay: AbstractDelay = instantiate("delay", config, AbstractDelay) if made is None else made
     delay.check(config["workers"], config["rounds"])
     return delay
 
 
 def make_optimizer(config: dict[str, Any]) -> Partial:
-    """The optax transformation as a partial call, so that the simulator can map over its numbers.
-
-    It is not part of a Job: workers need no optimizer, and optax is slow to import.
-    """
+    """The optax transformation as a partial call, so that the simulator can map over its numbers."""
     made = instantiate("optimizer", {"optimizer": (config["optimizer"] or {}) | {"_partial_": True}})
     optimizer = Partial(made.func, *made.args, **made.keywords)
     try:

@@ -14,8 +14,8 @@ import pandas as pd
 from erasurehead_jax.errors import JobFailed
 from erasurehead_jax.hydra_app import run_command
 from erasurehead_jax.rundir.files import SUMMARY
+from erasurehead_jax.studies.recommendation import RELIABLE
 from erasurehead_jax.train import train
-from erasurehead_jax.whatif.recommendation import RELIABLE
 
 Command = list[str]  # what follows `python -m erasurehead_jax.`
 

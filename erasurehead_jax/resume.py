@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import jax.numpy as jnp
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,7 +15,7 @@ from yaml import YAMLError
 from erasurehead_jax.cluster.checkpoint import FREE, fingerprint, newest
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.hydra_app import remove_if_empty, started_in
-from erasurehead_jax.job import Job, make_optimizer
+from erasurehead_jax.job import Job
 from erasurehead_jax.refusals import USER_ERRORS
 from erasurehead_jax.rundir.files import SUMMARY, replacing
 from erasurehead_jax.update import start
@@ -40,7 +39,8 @@ def is_done(cfg: DictConfig, run_dir: Path) -> bool:
     """Whether the run in this directory has completed all rounds. Raises ConfigError if its settings differ."""
     try:
         _require_same(_saved(run_dir)[0], cfg, run_dir)
-        return json.loads((run_dir / SUMMARY).read_text())["rounds"] >= cfg.rounds
+        summary = json.loads((run_dir / SUMMARY).read_text())
+        return summary["rounds"] >= cfg.rounds or bool(summary.get("stopped"))
     except FileNotFoundError:
         return False
     except USER_ERRORS:
@@ -70,8 +70,8 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
             raise ConfigError(
                 f"resume={run_dir}: backend={config['backend']} writes no checkpoints; start the run again"
             )
-        template = start(make_optimizer(config)(), jnp.asarray(job.problem.start(job.settings.seed)))
-        metric = job.problem.objective.metric
+        template = start(job.optimizer(), job.problem.start(job.settings.seed), job.sampling.points > 1)
+        metric = job.problem.objective.metric.name
         path, snapshot, refused = newest(run_dir, config, template, metric, job.scheme.code.messages)
         if snapshot and snapshot.progress.rounds > config["rounds"]:
             raise ConfigError(

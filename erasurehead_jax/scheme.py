@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float
 
 from erasurehead_jax.codes import AbstractCode
 from erasurehead_jax.codes.base import ROUNDING
-from erasurehead_jax.decoding import AbstractDecode
+from erasurehead_jax.decoding import AbstractDecode, ByCode
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.stopping import AbstractStop
+from erasurehead_jax.stopping import AbstractStop, Decodable
 from erasurehead_jax.types import Got, Number, Seconds, Verdict, Weights
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,10 @@ class Scheme(eqx.Module):
     def enough(self, got: Got, elapsed_s: Number) -> Verdict:
         """Whether the round ends now; it always does once every message has arrived."""
         return self.stop(self.code, got, elapsed_s) | got.all()
+
+    def exactly(self) -> "Scheme":
+        """The same code, but each round waits until the exact gradient can be decoded."""
+        return Scheme(self.code, Decodable(), ByCode())
 
     def weights(self, got: Bool[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
         """The decoding weights a for these messages, checked and in float64, as used by the master.

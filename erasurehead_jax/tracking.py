@@ -1,4 +1,4 @@
-"""Reports finished runs outside their directory. Called on rank 0, after the clock has stopped."""
+"""Reports runs outside their directory. Called on rank 0, while the clock stands still or after it has stopped."""
 
 import csv
 import fcntl
@@ -9,6 +9,7 @@ import netrc
 import os
 import shutil
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,20 +17,31 @@ import equinox as eqx
 import numpy as np
 
 from erasurehead_jax.errors import require_number
-from erasurehead_jax.rundir.files import ARRIVALS, MODEL, history_columns, read_history, replacing, write_json
+from erasurehead_jax.job import Job, JobSpec
+from erasurehead_jax.rundir.callbacks import Callback, Evaluation
+from erasurehead_jax.rundir.files import (
+    ARRIVALS,
+    MODEL,
+    history_columns,
+    measured_columns,
+    read_history,
+    replacing,
+    write_json,
+)
+from erasurehead_jax.rundir.recorder import Recorder
 
 WANDB_FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR")  # kept inside the run directory
 
 log = logging.getLogger(__name__)
 
 
-class Finished(NamedTuple):
-    """A finished run, whose directory is complete."""
+class Tracked(NamedTuple):
+    """A run. Its directory is complete once there is a summary."""
 
     run_dir: Path
     config: dict[str, Any]
     choices: dict[str, str]  # config group -> file
-    summary: dict[str, Any]
+    summary: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
     @property
     def sweep(self) -> str | None:
@@ -46,17 +58,47 @@ class Finished(NamedTuple):
 
 
 class AbstractTracking(eqx.Module):
-    """A destination for finished runs."""
+    """A destination for runs."""
+
+    def begin(self, run: Tracked) -> bool:
+        """Called before the first round of a run that is evaluated as it goes; returns whether to call `log`."""
+        del run
+        return False
+
+    def log(self, run: Tracked) -> None:
+        """Called after every evaluation, with the clock stopped: history.csv has new rows."""
 
     @abstractmethod
-    def report(self, run: Finished) -> None:
-        """Sends the results; may raise."""
+    def report(self, run: Tracked) -> None:
+        """Sends the results of a finished run; may raise."""
 
 
-def report(tracking: AbstractTracking, run: Finished) -> None:
-    """Reports the run. A failure to do so is only a warning."""
+def report(tracking: AbstractTracking, run: Tracked) -> None:
+    """Reports a finished run. A failure to do so is only a warning."""
+    _attempt(tracking, tracking.report, run)
+
+
+def begin_tracking(job: Job, spec: JobSpec, recorder: Recorder) -> Tracked:
+    """Has the run tracked live if it is evaluated as it goes."""
+    run = Tracked(Path(spec.run_dir), spec.config, spec.choices)
+    if job.settings.evaluate_every:
+        recorder.call(_live(job.tracking(), run))
+    return run
+
+
+def _live(tracking: AbstractTracking, run: Tracked) -> list[Callback]:
+    """What is to be called after every evaluation."""
+
+    def log_rows(evaluation: Evaluation) -> None:
+        del evaluation  # W&B needs all rounds since its last row, also after an attempt that failed
+        _attempt(tracking, tracking.log, run)
+
+    return [log_rows] if _attempt(tracking, tracking.begin, run) else []
+
+
+def _attempt(tracking: AbstractTracking, method: Callable[[Tracked], Any], run: Tracked) -> Any:
     try:
-        tracking.report(run)
+        return method(run)
     except Exception as error:
         log.warning("%s: the run was not reported (%s: %s)", type(tracking).__name__, type(error).__name__, error)
 
@@ -64,7 +106,7 @@ def report(tracking: AbstractTracking, run: Finished) -> None:
 class NoTracking(AbstractTracking):
     """No reports beyond the run directory."""
 
-    def report(self, run: Finished) -> None:
+    def report(self, run: Tracked) -> None:
         del run
 
 
@@ -73,7 +115,7 @@ class Csv(AbstractTracking):
 
     file: str = "runs.csv"
 
-    def report(self, run: Finished) -> None:
+    def report(self, run: Tracked) -> None:
         path = run.run_dir.parent / self.file
         numbers = {name: value for name, value in run.summary.items() if not isinstance(value, dict | list)}
         row = {"run": run.run_dir.name} | numbers | run.summary["final"]
@@ -93,6 +135,8 @@ class Csv(AbstractTracking):
 class Wandb(AbstractTracking):
     """Weights & Biases; offline (in the run directory, for `wandb sync`) unless the user is logged in.
 
+    With evaluations during training (evaluate_every) it is live: rounds appear after each one.
+
     WANDB_MODE, WANDB_API_KEY and W&B's other variables have their usual meaning. A resumed run continues the same W&B
     run. Without the optional package `wandb`, a warning says how to install it. Waits at most `timeout_s` for the
     network.
@@ -104,33 +148,47 @@ class Wandb(AbstractTracking):
     def __check_init__(self):
         require_number("tracking.timeout_s", self.timeout_s, above=0.0)
 
-    def report(self, run: Finished) -> None:
+    def begin(self, run: Tracked) -> bool:
+        if not _installed():
+            return False  # `report` says so
+        self._open(run)
+        return True
+
+    def log(self, run: Tracked) -> None:
+        _log_rows(run)
+
+    def report(self, run: Tracked) -> None:
         if not _installed():
             log.warning(
                 "tracking=wandb: the package wandb is not installed, so the results are in the run directory only; "
                 "run `pip install wandb`, or set tracking=csv or tracking=none"
             )
             return
-        folder = run.run_dir / "wandb"
-        folder.mkdir(exist_ok=True)
-        unset = [name for name in WANDB_FOLDERS if name not in os.environ]
         try:
-            os.environ.update(dict.fromkeys(unset, str(folder)))
-            self._log_all(run, folder / "reported.json")
+            import wandb  # late: half a second to import
+
+            session = wandb.run or self._open(run)
+            _log_rows(run)
+            session.summary.update(run.summary)
+            _log_once(wandb, session, run)
+            session.finish()
         finally:
             for path in _temporary_folders():  # W&B does so at exit, but ranks skip exit handlers
                 shutil.rmtree(path, ignore_errors=True)
-            for name in unset:  # the next job of this process has its own directory
-                del os.environ[name]
+            for name in WANDB_FOLDERS:  # the next job of this process has its own directory
+                if os.environ.get(name) == str(run.run_dir / "wandb"):
+                    del os.environ[name]
 
-    def _log_all(self, run: Finished, reported: Path) -> None:
-        import wandb  # late: half a second to import
+    def _open(self, run: Tracked) -> Any:
+        """Opens the session of this run, which W&B keeps as `wandb.run`."""
+        folder = run.run_dir / "wandb"
+        folder.mkdir(exist_ok=True)
+        for name in WANDB_FOLDERS:
+            os.environ.setdefault(name, str(folder))
+        import wandb
 
         for path in _temporary_folders():  # an earlier job of this process has removed them
             path.mkdir(mode=0o700, exist_ok=True)
-        before = (
-            json.loads(reported.read_text()) if reported.exists() else {"id": None, "rounds": 0}
-        )  # exists if resumed
         settings = wandb.Settings(
             console="off",
             silent=True,
@@ -139,7 +197,8 @@ class Wandb(AbstractTracking):
             init_timeout=self.timeout_s,
             finish_timeout=self.timeout_s,
         )
-        with wandb.init(
+        before = _reported(run)
+        session = wandb.init(
             project=self.project,
             dir=run.run_dir,
             config=run.config,
@@ -151,31 +210,39 @@ class Wandb(AbstractTracking):
             resume="allow" if before["id"] else None,
             mode=None if "WANDB_MODE" in os.environ or _logged_in() else "offline",
             settings=settings,
-        ) as session:
-            _log(wandb, session, run, before["rounds"])
-            write_json(reported, {"id": session.id, "rounds": run.summary["rounds"]})
+        )
+        axis, clock, *others = history_columns("")[:-3]
+        session.define_metric(axis)
+        session.define_metric(clock, step_metric=axis, summary="none")  # the summary has the total
+        for name in others:
+            session.define_metric(name, step_metric=axis)
+        for name in measured_columns(run.run_dir):
+            session.define_metric(name, step_metric=clock)
+        return session
 
 
-def _log(wandb: Any, session: Any, run: Finished, first: int) -> None:
-    """Logs the rounds from `first` on and the results of the whole run."""
-    axis, clock, *others = history_columns("")[:-3]
-    session.define_metric(axis)
-    session.define_metric(clock, step_metric=axis, summary="none")  # the summary has the total
-    for name in others:
-        session.define_metric(name, step_metric=axis)
-    for name in run.summary["final"]:
-        session.define_metric(name, step_metric=clock)
-    for row in read_history(run.run_dir):
-        if row["round"] >= first:
-            session.log(row, step=int(row["round"]))
-    session.summary.update(run.summary)
-    _log_once(wandb, session, run)
+def _reported(run: Tracked) -> dict[str, Any]:
+    """The W&B id of the run and the rounds that W&B has: of an earlier session, if the run is resumed, or so far."""
+    path = run.run_dir / "wandb" / "reported.json"
+    return json.loads(path.read_text()) if path.exists() else {"id": None, "rounds": 0}
 
 
-def _log_once(wandb: Any, session: Any, run: Finished) -> None:
+def _log_rows(run: Tracked) -> None:
+    """Logs the rounds that W&B does not have."""
+    import wandb
+
+    session, known = wandb.run, _reported(run)["rounds"]
+    assert session is not None
+    rows = [row for row in read_history(run.run_dir) if row["round"] >= known]
+    for row in rows:
+        session.log(row, step=int(row["round"]))
+    write_json(run.run_dir / "wandb" / "reported.json", {"id": session.id, "rounds": known + len(rows)})
+
+
+def _log_once(wandb: Any, session: Any, run: Tracked) -> None:
     """Logs tables, histogram, figure and files."""
-    from erasurehead_jax.report.runs import load_runs  # late: pandas and matplotlib, off the clock
-    from erasurehead_jax.report.workers import workers_figure
+    from erasurehead_jax.reports.runs import load_runs  # late: pandas and matplotlib, off the clock
+    from erasurehead_jax.reports.workers import workers_figure
 
     found = run.summary["telemetry"]
     with np.load(run.run_dir / ARRIVALS, allow_pickle=False) as file:

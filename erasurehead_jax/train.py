@@ -10,9 +10,7 @@ if __name__ == "__main__":
 import contextlib
 import json
 import math
-import os
-import platform
-import time
+import sys
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -22,19 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from erasurehead_jax.caches import keep_compiled
-from erasurehead_jax.cluster.checkpoint import written
-from erasurehead_jax.cluster.launch.command import require_startable
-from erasurehead_jax.cluster.launch.watch import run_ranks
 from erasurehead_jax.errors import Status
 from erasurehead_jax.hydra_app import checked, hydra_command, in_multirun, leave, run_command
-from erasurehead_jax.job import Job, JobSpec, build, instantiate, make_optimizer
-from erasurehead_jax.refusals import override
+from erasurehead_jax.job import Job, build
 from erasurehead_jax.resume import AUTO, begun, is_done, resumed, run_dir_of
-from erasurehead_jax.rundir.files import CHECKPOINT, SUMMARY, owned
+from erasurehead_jax.rundir.files import SUMMARY, owned
 from erasurehead_jax.rundir.life import Ending
-from erasurehead_jax.rundir.metrics import why_no_metric
-from erasurehead_jax.rundir.progress import RoundsBar, summary_table
-from erasurehead_jax.tracking import AbstractTracking
+from erasurehead_jax.rundir.progress import summary_table
+from erasurehead_jax.training import carry_out, continue_hint, require_ready
 
 
 @hydra_command("train")
@@ -58,26 +51,10 @@ def train(cfg: DictConfig) -> float | None:
 def _run(
     run_dir: Path, config: dict[str, Any], job: Job, choices: dict[str, str], checkpoint: Path | None
 ) -> float | None:
-    spec = JobSpec(
-        config=config,
-        choices=choices,
-        run_dir=str(run_dir),
-        checkpoint=checkpoint and str(checkpoint),
-        launched_s=time.time(),
-        launcher=(platform.node(), os.getpid()),
-        more=in_multirun(),
-    )
-    simulated = config["backend"] == "simulate"
-    starting = "compiling" if simulated else f"starting {config['workers']} workers"
-    with RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"], starting) as bar:
-        if simulated:
-            from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and the ranks would wait
-
-            forkserver.stop()
-            keep_compiled()
-            ending = run_simulated(job, spec, bar.update)
-        else:
-            ending = run_ranks(spec, bar.update)
+    if config["backend"] == "simulate":
+        forkserver.stop()
+        keep_compiled()
+    ending = carry_out(job, config, choices, run_dir, checkpoint, more=in_multirun())
     if (run_dir / SUMMARY).exists() and ending.status not in (Status.FAILED, Status.STORAGE):
         Console().print(summary_table(json.loads((run_dir / SUMMARY).read_text()), run_dir))
     if ending.status:
@@ -94,12 +71,6 @@ def _end(run_dir: Path, ending: Ending) -> NoReturn:
     leave(ending.status, ending.message)
 
 
-def continue_hint(run_dir: Path) -> str:
-    """How to continue a run that ended early; empty without a checkpoint."""
-    checkpoints = written(run_dir / CHECKPOINT)
-    return f"; continue from {checkpoints[0].name} with {override('resume', run_dir)}" if checkpoints else ""
-
-
 def _time_to_target(run_dir: Path) -> float | None:
     summary = json.loads((run_dir / SUMMARY).read_text())
     if summary["target"] is None:
@@ -112,18 +83,9 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     if config["backend"] == "mpi":
         jax.config.update("jax_platforms", "cpu")  # this process only checks; the ranks choose their own platform
+    jax.config.update("jax_enable_x64", config["x64"] is True)
     job = build(config)
-    make_optimizer(config)
-    instantiate("tracking", config, AbstractTracking)
-    _ = job.problem.parameters  # fails if the objective cannot be initialised
-    if problem := why_no_metric(*job.problem[:2]):
-        sys.stderr.write(f"warning: {problem}\n")
-    if config["backend"] == "mpi":
-        require_startable(config)
-    else:
-        from erasurehead_jax.simulation.run import make_point
-
-        make_point(job, config)
+    require_ready(job, config)
     return config, job
 
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from erasurehead_jax import hydra_app
 from erasurehead_jax.refusals import override
 from erasurehead_jax.settings.schema import known_keys
-from erasurehead_jax.train import continue_hint
+from erasurehead_jax.training import continue_hint
 
 BAD = {
     "load=4": "load=4: must divide blocks=30",
@@ -45,7 +45,7 @@ BAD = {
     "optimizer=newton": "optimizer=newton: unknown; choose one of agd, gd, nesterov",
     "optimizer._target_=optax.nothing": "optimizer._target_=optax.nothing: optax has no 'nothing'; ",
     "scheme.decode.rescale=twice": "rescale=twice: must be none, expected or covered",
-    "data.task=regression": "is not a class; logistic needs targets -1 and +1, 0 and 1, or two class names",
+    "data.task=regression": "is not a class; logistic needs classes (for numbers, use objective=least_squares)",
     "data.rows=1": "data.rows=1: must be a whole number, at least 5",
     "cluster.chunk_rows=0": "cluster.chunk_rows=0: must be a whole number, at least 1",
     "cluster.program=no-such-mpirun": "cluster.program=no-such-mpirun: not found in",

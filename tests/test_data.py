@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from harness import train_many
 from hypothesis import given, strategies as st
-from user_code import with_targets
 
 from erasurehead_jax.caches import cache_dir
 from erasurehead_jax.data import (
@@ -25,10 +24,9 @@ from erasurehead_jax.data import (
 )
 from erasurehead_jax.data.amazon import FILE as AMAZON
 from erasurehead_jax.data.kc_housing import FILE as KC_HOUSING
-from erasurehead_jax.data.prepared import one_hot_dataset
+from erasurehead_jax.data.one_hot import one_hot_dataset
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import build_data
-from erasurehead_jax.objectives import LeastSquares, Logistic
 
 RAW = Path(os.environ.get("ERASUREHEAD_DATA", ""))
 needs_raw = pytest.mark.skipif(
@@ -205,37 +203,6 @@ def test_unsound_data_is_refused(train: Rows, test: Rows, why: str):
     with pytest.raises(ConfigError) as refused:
         require_sound(Dataset("mine", train, test))
     assert str(refused.value) == f"data=mine: {why}"
-
-
-@pytest.mark.parametrize(
-    ("low", "high"), [(-1, 1), (0, 1), (-1.0, 1.0), (0.0, 1.0), (False, True), ("no", "yes"), ("a", "b")]
-)
-def test_two_classes_become_signs(low, high):
-    signs = np.array([1.0, -1.0, -1.0, 1.0, -1.0])
-    dataset = with_targets(np.where(signs > 0, high, low))
-    made = Logistic().check(dataset)
-    np.testing.assert_array_equal(np.concatenate([made.train.target, made.test.target]), signs)
-    assert made.train.features is dataset.train.features
-
-
-@pytest.mark.parametrize(
-    ("targets", "why"),
-    [
-        ([1, 0, 2, 0, 1], "training row 2, target: 2 is not a class"),
-        ([1, -1, 0, 1, 1], "training row 2, target: 0 is not a class"),
-        ([1, 0, 1, 0, 0.5], "test row 0, target: 0.5 is not a class"),
-        (["a", "b", "c", "a", "b"], r"the targets have 3 classes \(a, b, c\); logistic needs two"),
-        (["a"] * 5, r"the targets have only one class \(a\); logistic needs two"),
-    ],
-)
-def test_other_targets_are_refused(targets: list, why: str):
-    with pytest.raises(ConfigError, match=f"^data=mine: {why}"):
-        Logistic().check(with_targets(np.array(targets)))
-
-
-def test_least_squares_needs_numbers():
-    with pytest.raises(ConfigError, match=r"^data=mine: training row 0, target: .*'a'.* must be a number"):
-        LeastSquares().check(with_targets(np.array(["a", "b", "a", "b", "a"])))
 
 
 def test_a_job_is_built_with_signs():

@@ -16,11 +16,11 @@ from erasurehead_jax import ByCode, Decodable, FractionalRepetition, NoDelay, Sc
 from erasurehead_jax.delays import AbstractDelay, Exponential
 from erasurehead_jax.simulation.engine import Point
 from erasurehead_jax.stopping import AnyOf, Count
-from erasurehead_jax.whatif.figures import decode_errors, round_times
-from erasurehead_jax.whatif.grid import GridPoint
-from erasurehead_jax.whatif.heat_map import heat_map
-from erasurehead_jax.whatif.montecarlo import Timings
-from erasurehead_jax.whatif.tables import terminal_table
+from erasurehead_jax.studies.figures import decode_errors, round_times
+from erasurehead_jax.studies.grid import GridPoint
+from erasurehead_jax.studies.heat_map import heat_map
+from erasurehead_jax.studies.montecarlo import Timings
+from erasurehead_jax.studies.tables import terminal_table
 
 WORKERS = 12
 

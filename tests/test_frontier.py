@@ -14,10 +14,10 @@ from erasurehead_jax.errors import Diverged
 from erasurehead_jax.rundir.targets import SLACK
 from erasurehead_jax.simulation.engine import Point
 from erasurehead_jax.stopping import AnyOf, Count
-from erasurehead_jax.whatif.frontier import FEWEST, Estimate, default_target, estimate, frontier, times_to
-from erasurehead_jax.whatif.grid import GridPoint
-from erasurehead_jax.whatif.montecarlo import Trainings
-from erasurehead_jax.whatif.recommendation import Recommendation, recommend
+from erasurehead_jax.studies.frontier import FEWEST, Estimate, default_target, estimate, frontier, times_to
+from erasurehead_jax.studies.grid import GridPoint
+from erasurehead_jax.studies.montecarlo import Trainings
+from erasurehead_jax.studies.recommendation import Recommendation, recommend
 
 SEEDS = 32
 TARGET = 0.8
@@ -51,7 +51,8 @@ def race(*time_s: np.ndarray) -> Trainings:
     times = np.array(time_s)[..., None]
     auc = np.where(np.isfinite(times), [0.5, TARGET, 0.9], [0.5, 0.6, 0.7])
     clock_s = np.where(np.isfinite(times), times, 1.0) * [0.5, 1, 2]
-    return Trainings(np.array([4, 9, 14]), clock_s, {"train_loss": 1 - auc, "test_loss": 1 - auc, "test_auc": auc})
+    metrics = {"train_loss": 1 - auc, "test_loss": 1 - auc, "test_auc": auc}
+    return Trainings(np.array([4, 9, 14]), clock_s, metrics, more_is_better=True)
 
 
 def around(center: float, seeds: int = SEEDS, seed: int = 0) -> np.ndarray:
@@ -120,19 +121,20 @@ def test_times_to_a_target_against_a_plain_loop(metric: str):
     rng = np.random.default_rng(0)
     values = rng.integers(0, 5, (4, 30, 6)) / 4
     values[rng.random(values.shape) < 0.2] = np.nan
-    found = Trainings(np.arange(6), rng.exponential(1, values.shape).cumsum(2), {"test_loss": values, metric: values})
+    clock_s, more_is_better = rng.exponential(1, values.shape).cumsum(2), metric == "test_auc"
+    found = Trainings(np.arange(6), clock_s, {"test_loss": values, metric: values}, more_is_better)
     expected = np.full((4, 30), np.inf)
     for i, j, t in reversed(list(np.ndindex(values.shape))):
-        if values[i, j, t] >= 0.75 if metric == "test_auc" else values[i, j, t] <= 0.25:
+        if values[i, j, t] >= 0.75 if more_is_better else values[i, j, t] <= 0.25:
             expected[i, j] = found.clock_s[i, j, t]
     assert np.isinf(expected).any() and np.isfinite(expected).any()
-    np.testing.assert_array_equal(times_to(0.75 if metric == "test_auc" else 0.25, found), expected)
+    np.testing.assert_array_equal(times_to(0.75 if more_is_better else 0.25, found), expected)
 
 
 def test_a_better_target_takes_longer():
     rng = np.random.default_rng(0)
     auc = rng.random((3, 20, 8)).cumsum(2) / 8
-    found = Trainings(np.arange(8), np.broadcast_to(np.arange(1.0, 9), auc.shape), {"test_auc": auc})
+    found = Trainings(np.arange(8), np.broadcast_to(np.arange(1.0, 9), auc.shape), {"test_auc": auc}, True)
     times = [times_to(target, found) for target in (0.1, 0.3, 0.5)]
     assert (times[0] <= times[1]).all() and (times[1] <= times[2]).all() and (times[0] < times[2]).any()
 
@@ -157,7 +159,7 @@ def test_the_frontier_has_a_row_for_every_point_and_target():
 
 def test_the_default_target_is_what_uncoded_has_half_way():
     auc = np.arange(2 * 3 * 5.0).reshape(2, 3, 5)
-    found = Trainings(np.arange(5), auc, {"train_loss": -auc, "test_auc": auc})
+    found = Trainings(np.arange(5), auc, {"train_loss": -auc, "test_auc": auc}, True)
     assert default_target([point("egc"), point("uncoded")], found) == np.median(auc[1, :, 2])
     assert default_target([point("egc"), point("erasurehead")], found) == np.median(auc[0, :, 2])
 
@@ -166,7 +168,7 @@ def test_the_default_target_is_not_that_of_runs_that_diverged():
     """If uncoded diverges in most seeds, the next point gives the target; if all points do, there is none."""
     auc = np.full((2, 3, 5), 0.7)
     auc[0, :2] = np.nan
-    found = Trainings(np.arange(5), np.ones(auc.shape), {"train_loss": -auc, "test_auc": auc})
+    found = Trainings(np.arange(5), np.ones(auc.shape), {"train_loss": -auc, "test_auc": auc}, True)
     assert default_target([point("uncoded"), point("egc")], found) == 0.7
     auc[:] = np.nan
     with pytest.raises(Diverged, match=r"no default target; use a smaller optimizer\.step_size"):
@@ -177,7 +179,7 @@ def test_the_default_target_is_not_that_of_runs_that_diverged():
 def test_rounding_does_not_make_an_exact_code_late(metric: str, sign: int):
     """The what-if has the report's slack, because exact codes add the same numbers in another order."""
     values = np.array([[[0.5, 0.5, 0.5]]]) * (1 + sign * np.array([1.01, 0.99, 0]) * SLACK)
-    found = Trainings(np.arange(3), np.array([[[1.0, 2.0, 3.0]]]), {metric: values})
+    found = Trainings(np.arange(3), np.array([[[1.0, 2.0, 3.0]]]), {metric: values}, sign < 0)
     assert times_to(0.5, found).tolist() == [[2.0]]
 
 

@@ -15,8 +15,8 @@ from erasurehead_jax.delays import SlowWorkers
 from erasurehead_jax.rundir.kinds import Kind
 from erasurehead_jax.settings import CONFIG_DIR
 from erasurehead_jax.simulation.engine import stack
+from erasurehead_jax.studies.grid import CHOICES, Grid, GridPoint, grid_points, stackable
 from erasurehead_jax.types import Late
-from erasurehead_jax.whatif.grid import CHOICES, Grid, GridPoint, grid_points, stackable
 
 ROWS = 250
 ALL = "grid.scheme=[uncoded,ignore_stragglers,egc,egc_cyclic,erasurehead]"

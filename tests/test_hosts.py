@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,3 +144,34 @@ def test_versions_that_differ_are_named():
     require_alike([*reports, {"host": "b", "versions": {"jax": "1", "mpi4py": "4"}}])
     with pytest.raises(ConfigError, match="jax is 1 on a and 2 on b"):
         require_alike([*reports, {"host": "b", "versions": {"jax": "2", "mpi4py": "4"}}])
+
+
+OWN_LOOP = """
+import jax.numpy as jnp
+import erasurehead_jax as eh
+
+with eh.coded_gradient(lambda p, x: (p * x) ** 2, 1.0, (jnp.ones(12),), eh.egc(6, 3)) as gradient:
+    print(*gradient(3.0))
+"""
+
+
+@pytest.mark.clusters
+def test_a_loop_of_ones_own_on_several_hosts(hosts: tuple[str, ...], tmp_path: Path):
+    hostfile, script = tmp_path / "hosts", tmp_path / "mine.py"
+    script.write_text(OWN_LOOP)
+
+    def run() -> tuple[int, str]:
+        line = [sys.executable, "-m", "erasurehead_jax.run", "-n", "6", hosts[0], *hosts[-2:], str(script)]
+        (tmp_path / "shared").mkdir(exist_ok=True)
+        done = execute(line, tmp_path, TMPDIR=str(tmp_path / "shared"))
+        return done.returncode, done.stdout + done.stderr
+
+    status, said = run()
+    assert status == 0 and said.startswith("6.0 Info(round=0, exact=True"), said
+    (tmp_path / "mounts-eh-2").write_text(f"mount -t tmpfs none {tmp_path / 'shared'}\n")
+    status, said = run()
+    assert status == 2 and "does not exist on eh-2, where a worker is; set TMPDIR to a folder that all hosts" in said
+    (tmp_path / "mounts-eh-2").unlink()
+    hostfile.write_text("".join(f"{NET}.{i} slots=3\n" for i in (1, 2, 3)))
+    status, said = run()
+    assert status == 2 and said.startswith("error: -n: the script would run on eh-1, which is another host;"), said

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from harness import SMALL, execute, train
 
-from erasurehead_jax.report.claims import findings
-from erasurehead_jax.report.runs import compare, load_runs, run_folders
-from erasurehead_jax.report.table import Target, default_targets, table_rows
+from erasurehead_jax.reports.claims import findings
+from erasurehead_jax.reports.runs import compare, load_runs, run_folders
+from erasurehead_jax.reports.table import Target, default_targets, table_rows
 from erasurehead_jax.rundir.targets import SLACK
 
 SIMULATED = (*SMALL, "backend=simulate", "delay=exponential", "delay.mean_s=0.1")
@@ -49,6 +49,7 @@ def test_seeds_are_one_contender_and_differing_settings_are_labelled(sweep: Path
         "erasurehead c=2 r=2 late=skip (simulated) step_size=2": 1,
     }
     assert comparison.contenders[0].label == "uncoded (simulated)"
+    assert ", Logistic, 4 workers, delay Exponential (" in comparison.description()
 
 
 def test_other_data_or_delays_are_another_comparison(sweep: Path, tmp_path: Path):

@@ -40,15 +40,16 @@ from erasurehead_jax import (
 )
 from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.data import Rows, block_bounds, synthetic
+from erasurehead_jax.objectives import METRICS, Metric
 from erasurehead_jax.optimizers import agd, gd, nesterov
 from erasurehead_jax.scheme import collect
 from erasurehead_jax.simulation.engine import Point, Simulation, play, sharing, stack
+from erasurehead_jax.studies import montecarlo
+from erasurehead_jax.studies.bounds import STEP_SIZES, simulate_convergence
+from erasurehead_jax.studies.grid import GridPoint
+from erasurehead_jax.studies.montecarlo import time_grid, train_grid
 from erasurehead_jax.types import Key, Late, Number
 from erasurehead_jax.update import apply_gradient, iterate, start
-from erasurehead_jax.whatif import montecarlo
-from erasurehead_jax.whatif.bounds import STEP_SIZES, simulate_convergence
-from erasurehead_jax.whatif.grid import GridPoint
-from erasurehead_jax.whatif.montecarlo import time_grid, train_grid
 
 DATA = synthetic(rows=503, fields=4, categories=12)
 ERASUREHEAD = Scheme(FractionalRepetition(6, 6, 2), AnyOf((Decodable(), Count(3))), ByCode())
@@ -255,8 +256,8 @@ cores = len(os.sched_getaffinity(0))
 jax.config.update("jax_num_cpu_devices", max(cores, 2))
 from erasurehead_jax import ByCode, CyclicRepetition, Decodable, Exponential, Scheme
 from erasurehead_jax.simulation.engine import Point
-from erasurehead_jax.whatif.grid import GridPoint
-from erasurehead_jax.whatif.montecarlo import time_grid
+from erasurehead_jax.studies.grid import GridPoint
+from erasurehead_jax.studies.montecarlo import time_grid
 point = Point(Scheme(CyclicRepetition(30, 30, 3), Decodable(), ByCode()), Exponential(0.5), "cancel")
 found = time_grid([GridPoint({"scheme": "cyclic"}, point)], range(8 * cores), 20, devices=jax.devices())
 assert (found.table["exact_fraction"] == 1).all()
@@ -439,7 +440,7 @@ def test_a_second_call_compiles_nothing():
 class Quartic(AbstractObjective):
     """A non-linear objective, (y - z - z^3)^2, with the gradient that objectives inherit."""
 
-    metric: ClassVar[str] = "mse"
+    metric: ClassVar[Metric] = METRICS["mse"]
 
     def init(self, key: Key, dataset: Dataset) -> Float[Array, " d"]:
         return jnp.zeros(dataset.dim)

@@ -174,6 +174,24 @@ def test_what_does_not_fit_slurm_is_one_line(slurm: dict[str, str], folder: Path
     assert "mpi4py sees 1 ranks instead of 5" in told('cluster.options=["--mpi=none"]', "hydra.run.dir=b")
 
 
+OWN_LOOP = """
+import jax.numpy as jnp
+import erasurehead_jax as eh
+
+with eh.coded_gradient(lambda p, x: (p * x) ** 2, 1.0, (jnp.ones(12),), eh.egc(4, 2)) as gradient:
+    print(*gradient(3.0))
+"""
+
+
+@pytest.mark.clusters
+@pytest.mark.parametrize("cluster", ["slurm_srun", "slurm_mpirun"])
+def test_a_loop_of_ones_own(slurm: dict[str, str], folder: Path, cluster: str):
+    (folder / "mine.py").write_text(OWN_LOOP)
+    line = [sys.executable, "-m", "erasurehead_jax.run", "-n", "4", f"cluster={cluster}", "mine.py"]
+    said = sh(slurm, folder, "salloc", "--quiet", "--ntasks=5", *line)
+    assert said.startswith("6.0 Info(round=0, exact=True"), said
+
+
 def test_what_srun_says_without_pmix():
     """srun's output on Debian without libpmix-dev."""
     said = "srun: error:  mpi/pmix_v4: init: (null) [0]: mpi_pmix.c:195: pmi/pmix: can not load PMIx library\n"

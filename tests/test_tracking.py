@@ -13,7 +13,7 @@ from harness import SMALL, Finished, train
 from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from erasurehead_jax.tracking import AbstractTracking, Csv, Finished as Run, report
+from erasurehead_jax.tracking import AbstractTracking, Csv, Tracked as Run, report
 
 TRACKED = [override for override in SMALL if override != "tracking=none"]
 OFFLINE = {"WANDB_API_KEY": "", "WANDB_MODE": "offline"}

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from harness import LIMIT_S, SMALL_DATA, Finished, execute
 
-from erasurehead_jax.whatif.__main__ import main, progress_bar
+from erasurehead_jax.studies.study import progress_bar
+from erasurehead_jax.whatif import main
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["erasurehead_jax.whatif", "pytest"])
@@ -257,7 +258,7 @@ BAD = {
     "chunk=0": "chunk=0: must be a whole number, at least 1",
     "targets=nan mode=training": "targets=nan: must be a finite number",
     "evaluate_every=null mode=training": "evaluate_every=null: must be a whole number, at least 1",
-    "data.task=regression mode=training": "is not a class; logistic needs targets -1 and +1",
+    "data.task=regression mode=training": "is not a class; logistic needs classes",
     "data.rows=5 mode=training": "the test AUC cannot be computed",
     "delay=trace": "delay.path",
     TRACE.format("missing"): "delay.path=../missing.npz: cannot be read as a recording",

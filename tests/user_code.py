@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from erasurehead_jax import AbstractObjective
-from erasurehead_jax.data import Dataset, Dense, Rows
+from erasurehead_jax.data import Dataset, Dense, Rows, synthetic
+from erasurehead_jax.objectives import METRICS, Metric
 from erasurehead_jax.types import AnyArray, Key, Params
 
 
@@ -36,6 +37,23 @@ def with_targets(target: np.ndarray) -> Dataset:
     return Dataset("mine", Rows(Dense(matrix[:many]), target[:many]), Rows(Dense(matrix[many:]), target[many:]))
 
 
+def drawn(kind: str) -> Dataset:
+    """One-hot rows with targets of this kind that depend on the first field: signs, classes, counts or numbers."""
+    data, rng = synthetic(rows=503, fields=4, categories=12), np.random.default_rng(0)
+
+    def target(rows: Rows) -> np.ndarray:
+        level = np.asarray(rows.features.index)[0] % 4  # pyright: ignore[reportAttributeAccessIssue]
+        return {
+            "signs": np.where(rng.random(len(rows)) < level / 4, "yes", "no"),
+            "classes": np.array(["east", "north", "south", "west"])[(level + (rng.random(len(rows)) < 0.2)) % 4],
+            "counts": rng.poisson(level),
+            "numbers": level + rng.standard_t(2, len(rows)),
+        }[kind]
+
+    train, test = (Rows(rows.features, target(rows)) for rows in (data.train, data.test))
+    return Dataset("drawn", train, test)
+
+
 def two_classes(low: float) -> Dataset:
     """A data set with targets `low` and 1."""
     return with_targets(np.where(np.arange(120) % 3, 1.0, low))
@@ -44,7 +62,7 @@ def two_classes(low: float) -> Dataset:
 class TwoNumbers(AbstractObjective):
     """Logistic loss of a + b * (sum of the row's features): two parameters, however many columns there are."""
 
-    metric: ClassVar[str] = "auc"
+    metric: ClassVar[Metric] = METRICS["auc"]
 
     def init(self, key: Key, dataset: Dataset) -> Params:
         return jnp.zeros(2)

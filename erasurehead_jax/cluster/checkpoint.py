@@ -15,7 +15,17 @@ from erasurehead_jax.rundir.files import ARRIVED, CHECKPOINT, ITERATES, Progress
 from erasurehead_jax.update import State
 
 FORMAT = 1  # increase it when the arrays of a checkpoint change their meaning
-FREE = ("rounds", "cluster", "checkpoint", "tracking", "target", "resume")  # settings that a resumed run may change
+FREE = (
+    "rounds",
+    "cluster",
+    "checkpoint",
+    "tracking",
+    "target",
+    "stop_at_target",
+    "patience",
+    "callbacks",
+    "resume",
+)  # settings that a resumed run may change
 COUNTERS = ("late_answers", "faulty_answers", "suspected", "losses", "asked")
 
 

@@ -17,12 +17,12 @@ from erasurehead_jax.cluster.protocol import Journal
 from erasurehead_jax.cluster.replay import recording
 from erasurehead_jax.cluster.signals import INTERRUPT, Outcome, Started, send
 from erasurehead_jax.errors import Status, Stopped
-from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
+from erasurehead_jax.job import Job, JobSpec
 from erasurehead_jax.rundir.files import storing
 from erasurehead_jax.rundir.life import AbstractBackend, Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.rundir.versions import versions
-from erasurehead_jax.tracking import AbstractTracking, Finished, report
+from erasurehead_jax.tracking import begin_tracking, report
 from erasurehead_jax.update import iterate
 
 STOP_SIGNALS = (INTERRUPT, signal.SIGTERM, signal.SIGUSR1)  # from the launcher, and from a scheduler
@@ -56,25 +56,25 @@ def _lead(
     job: Job, spec: JobSpec, hosts: Sequence[str], stop_requested: Callable[[], bool], journal: Journal | None
 ) -> bool:
     run_dir, shutdown_s = Path(spec.run_dir), job.settings.cluster.shutdown_s
-    master = Master(job, make_optimizer(spec.config)(), hosts, journal)
+    master = Master(job, job.optimizer(), hosts, journal)
     with storing(run_dir):
         checkpoints = Checkpoints(run_dir, spec.config)
         recorder = _recorder(job, master, checkpoints, spec)
+    tracked = begin_tracking(job, spec, recorder)
     send(Started())
     ready_s = time.time() - spec.launched_s
-    log.info("%d workers ready after %.1f s, including compilation", master.protocol.alive.sum(), ready_s)
+    log.info("%d workers ready after %.1f s, including compilation", master.rounds.protocol.alive.sum(), ready_s)
 
     backend = MpiBackend(job, master, checkpoints, hosts, stop_requested)
     ending, summary = live(spec, backend, recorder)
     if summary:
-        finished = Finished(run_dir, spec.config, spec.choices, summary)
-        report(instantiate("tracking", spec.config, AbstractTracking), finished)
+        report(job.tracking(), tracked._replace(summary=summary))
     until_s = max(backend.ended_s + GOODBYE_SHARE * shutdown_s, time.perf_counter() + 0.1 * shutdown_s)
-    hanging = master.staying(until_s)
-    stay = spec.more and ending.status == Status.OK and not hanging and master.complete
+    hanging = master.rounds.staying(until_s)
+    stay = spec.more and ending.status == Status.OK and not hanging and master.rounds.complete
     send(Outcome(int(ending.status), ending.message, hanging, stay))
     if not hanging:
-        return master.release_workers(stay)
+        return master.rounds.release_workers(stay)
     log.warning("workers %s hang and will be killed", hanging)
     while True:  # the launcher kills every rank
         time.sleep(1)
@@ -119,13 +119,13 @@ class MpiBackend(AbstractBackend):
         finally:
             log.info("%d rounds in %.3f s", recorder.history.count, recorder.clock_s)
             self.ended_s = time.perf_counter()
-            self._master.dismiss()
-            self._master.staying(self.ended_s + 0.1 * self._job.settings.cluster.shutdown_s)
+            self._master.rounds.dismiss()
+            self._master.rounds.staying(self.ended_s + 0.1 * self._job.settings.cluster.shutdown_s)
 
     def _rounds(self, recorder: Recorder) -> Ending:
         write = lambda: self._write(recorder)
         recorder.warm_up()
-        self._master.start_clock(recorder.clock_s)
+        self._master.rounds.start_clock(recorder.clock_s)
         try:
             for t in range(recorder.history.count, self._job.settings.rounds):
                 finished = self._master.round(self._stop_requested, meanwhile=write)
@@ -133,7 +133,9 @@ class MpiBackend(AbstractBackend):
                     return Ending(Status.TERMINATED, f"stopped on request after {t} rounds")
                 self._unwritten.append(finished)
                 if recorder.due(t):
-                    self._master.pause(write)
+                    self._master.rounds.pause(write)
+                if recorder.stopped:
+                    return Ending(Status.OK, "")
             write()
         except Stopped as error:
             return Ending(error.status, str(error))
@@ -153,13 +155,14 @@ class MpiBackend(AbstractBackend):
 
     def facts(self, recorder: Recorder) -> dict[str, Any]:
         """Counts of late, faulty and cancelled answers, and the lost workers."""
-        protocol = self._master.protocol
+        rounds = self._master.rounds
+        protocol = rounds.protocol
         late, faulty = protocol.late_answers, protocol.faulty_answers
         return {
             "late_answers": late.sum(),
             "faulty_answers": faulty.sum(),
-            "cancelled": self._master.asked - recorder.used - late.sum() - faulty.sum(),  # never received
+            "cancelled": rounds.asked - recorder.used - late.sum() - faulty.sum(),  # never received
             "lost_workers": [{"worker": worker, "round": round_} for worker, round_ in protocol.losses],
-            "per_worker": {"late": late, "faulty": faulty, "suspected": self._master.silence.suspected},
+            "per_worker": {"late": late, "faulty": faulty, "suspected": rounds.silence.suspected},
             "versions": versions() | {"mpi": transport.mpi_version()},
         }

@@ -1,29 +1,23 @@
-"""The master's loop: send the model, collect answers until the protocol decides, decode, step (Algorithm 1)."""
+"""The master: rounds of its workers, and the step after each (Algorithm 1)."""
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 import optax
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from erasurehead_jax.cluster.checkpoint import Snapshot
-from erasurehead_jax.cluster.protocol import Decision, Fail, Journal, Protocol, Update, Wait
-from erasurehead_jax.cluster.silence import SilenceWatch
-from erasurehead_jax.cluster.transport import REHEARSAL, Answer, Faulty, Lost, MasterEnd
-from erasurehead_jax.codes.base import ROUNDING
-from erasurehead_jax.errors import Diverged, Stopped
+from erasurehead_jax.cluster.protocol import Journal
+from erasurehead_jax.cluster.rounds import Rounds
+from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job
 from erasurehead_jax.rundir.recorder import RoundRecord
 from erasurehead_jax.update import apply_gradient, iterate, start
 
-log = logging.getLogger(__name__)
-
 
 class Master:
-    """Runs the rounds of a job on its workers, on a clock that can be paused."""
+    """Trains a job on its workers."""
 
     def __init__(
         self,
@@ -32,70 +26,40 @@ class Master:
         hosts: Sequence[str],
         journal: Journal | None = None,
     ):
-        code = job.scheme.code
-        self._scheme, self._hosts = job.scheme, hosts
-        problem, cluster = job.problem, job.settings.cluster
-        self.protocol = Protocol(job.scheme, job.settings.late, cluster.on_loss, journal)
+        problem, self._sampling = job.problem, job.sampling
         x = problem.start(job.settings.seed)
-        self.state = start(optimizer, x)
-        self._decoded = np.zeros(len(x), problem.dtype)
-        step = lambda state, decoded: apply_gradient(optimizer, problem.l2, len(problem.dataset.train), state, decoded)
-        self._step = jax.jit(step).lower(self.state, self._decoded).compile()
-        self._delays = job.delays()
-        self._delays(0)
-        self._end = MasterEnd(code.owner, code.workers, len(x), problem.dtype)
-        self._arrival_s = np.full(code.messages, np.nan)
-        self._faulty = 0  # faulty answers in this round
-        self.asked = 0  # answers requested so far
-        self.silence = SilenceWatch(hosts, cluster.heartbeat_s, cluster.lost_s, self._end.silence_s)
-        self._origin_s = time.perf_counter()
-        self._rehearse()
+        self.state = start(optimizer, x, self._sampling.points > 1)
+        rows = len(problem.dataset.train)
+        step = lambda *state_decoded_snapshot: apply_gradient(optimizer, problem.l2, rows, *state_decoded_snapshot)
+        self._step = jax.jit(step).lower(self.state, x, np.bool_(False)).compile()
+        self.rounds = Rounds(job, hosts, journal)
+        self._step(self.state, self.rounds.rehearse(self._points(0)), np.bool_(False))
 
-    def _rehearse(self) -> None:
-        """Runs one round at the starting point and discards it, to open connections and touch memory."""
-        code = self._scheme.code
-        self._end.send_model(REHEARSAL, np.asarray(self.state.x), np.zeros(code.workers))
-        awaited = np.ones(code.messages, bool)
-        while (awaited & self.protocol.alive[code.owner]).any():
-            for event in self._end.poll(np.inf):
-                if isinstance(event, Lost):
-                    self._lost(event.worker)
-                else:
-                    awaited[event.message] = False
-        self._step(self.state, self._decode(np.ones(code.messages)))
-        for message in range(code.messages):
-            self._end.release(message)
+    def _points(self, t: int) -> list[Float[np.ndarray, " d"]]:
+        """What workers need in round t: the model and, with SVRG, the snapshot."""
+        x, anchor = np.asarray(self.state.x), self.state.anchor
+        if anchor is None:
+            return [x]
+        return [x, x if self._sampling.is_snapshot(t) else np.asarray(anchor.x)]
 
     def resume(self, snapshot: Snapshot) -> None:
         """Restores the state and the counters of a checkpoint."""
         self.state, counters = snapshot.state, snapshot.counters
-        self.asked, self.silence.suspected = int(counters["asked"]), counters["suspected"]
+        self.rounds.asked, self.rounds.silence.suspected = int(counters["asked"]), counters["suspected"]
         losses = [(int(worker), int(round_)) for worker, round_ in counters["losses"]]
-        self.protocol.restore(snapshot.progress.rounds, counters["late_answers"], counters["faulty_answers"], losses)
+        late, faulty = counters["late_answers"], counters["faulty_answers"]
+        self.rounds.protocol.restore(snapshot.progress.rounds, late, faulty, losses)
 
     def counters(self) -> dict[str, np.ndarray]:
         """The counters that a checkpoint keeps."""
+        protocol = self.rounds.protocol
         return {
-            "late_answers": self.protocol.late_answers.copy(),
-            "faulty_answers": self.protocol.faulty_answers.copy(),
-            "suspected": self.silence.suspected.copy(),
-            "losses": np.array(self.protocol.losses, int).reshape(-1, 2),
-            "asked": np.array(self.asked),
+            "late_answers": protocol.late_answers.copy(),
+            "faulty_answers": protocol.faulty_answers.copy(),
+            "suspected": self.rounds.silence.suspected.copy(),
+            "losses": np.array(protocol.losses, int).reshape(-1, 2),
+            "asked": np.array(self.rounds.asked),
         }
-
-    def start_clock(self, clock_s: float) -> None:
-        """Starts the clock at `clock_s`."""
-        self._origin_s = time.perf_counter() - clock_s
-
-    def pause(self, work: Callable[[], None]) -> None:
-        """Calls `work` with the clock stopped."""
-        began_s = time.perf_counter()
-        work()
-        self._origin_s += time.perf_counter() - began_s
-
-    def clock(self) -> float:
-        """Seconds spent in the training loop so far."""
-        return time.perf_counter() - self._origin_s
 
     def round(self, interrupted: Callable[[], bool], meanwhile: Callable[[], None]) -> RoundRecord | None:
         """Runs one round. Returns None if it was interrupted before its step.
@@ -103,130 +67,13 @@ class Master:
         `meanwhile` is called, on the clock, while the workers compute. Raises Stopped if the round can never end, and
         Diverged before a step to a model that is not finite.
         """
-        began_s, received_bytes = self.clock(), self._end.received_bytes
-        self._arrival_s[:], self._faulty = np.nan, 0
-        self.asked += int(self.protocol.alive[self._scheme.code.owner].sum())
-        round_ = self.protocol.round + 1
-        self._end.send_model(round_, np.asarray(self.state.x), self._delays(round_))
-        meanwhile()
-        decision = self._until_not_waiting(self.protocol.begin(began_s), began_s, interrupted)
-        if isinstance(decision, Fail):
-            raise self._failure(decision)
-        if not isinstance(decision, Update):
+        t = self.rounds.protocol.round + 1
+        collected = self.rounds.collect(self._points(t), interrupted, meanwhile)
+        if collected is None:
             return None
-        got = np.asarray(decision.got)
-        a = self._scheme.weights(got)
-        state, grad_norm = self._step(self.state, self._decode(a))
-        grad_norm = float(grad_norm)  # waits for the step
+        state, norm = self._step(self.state, collected.decoded, np.bool_(self._sampling.is_snapshot(t)))
+        grad_norm = float(norm)  # waits for the step
         if not np.isfinite(grad_norm) or not np.isfinite(np.asarray(state.x).sum()):
-            raise Diverged(f"the gradient or the model of round {round_} is not finite; use a smaller step size")
+            raise Diverged(f"the gradient or the model of round {t} is not finite; use a smaller step size")
         self.state = state
-        arrival_s = np.where(got, self._arrival_s, np.nan)
-        collected_s = self.clock() - began_s
-        self._until_not_waiting(self.protocol.updated(self.clock()), began_s, interrupted)
-        for message in np.flatnonzero(~np.isnan(self._arrival_s)):
-            self._end.release(int(message))
-        decode_error = self._scheme.decode_error(a)
-        return RoundRecord(
-            round=self.protocol.round,
-            clock_s=self.clock(),
-            round_s=self.clock() - began_s,
-            collected_s=collected_s,
-            waited=int(self._scheme.code.heard(got).sum()),
-            exact=decode_error < ROUNDING,
-            decode_error=decode_error,
-            grad_norm=grad_norm,
-            received_bytes=self._end.received_bytes - received_bytes,
-            lost=int((~self.protocol.alive).sum()),
-            faulty=self._faulty,
-            last_host=self._last_host(arrival_s),
-            arrival_s=arrival_s,
-            x=np.asarray(iterate(self.state)),
-        )
-
-    def _last_host(self, arrival_s: Float[np.ndarray, " M"]) -> str:
-        if np.isnan(arrival_s).all():
-            return "-"
-        return self._hosts[int(self._scheme.code.owner[np.nanargmax(arrival_s)])]
-
-    def dismiss(self) -> None:
-        """Tells the workers that there are no more rounds."""
-        self._end.dismiss()
-
-    def staying(self, until_s: float) -> list[int]:
-        """The live workers that have not said goodbye by `until_s` (of time.perf_counter())."""
-        return self._end.staying(until_s)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all workers are alive."""
-        return self._end.complete
-
-    def release_workers(self, stay: bool) -> bool:
-        """After all goodbyes, keeps the workers for another job if `stay` and all are alive, else lets them end.
-
-        Returns whether they stay.
-        """
-        return self._end.release_workers(stay)
-
-    def _until_not_waiting(self, decision: Decision, began_s: float, interrupted: Callable[[], bool]) -> Decision:
-        while isinstance(decision, Wait) and not interrupted():
-            events = self._end.poll(decision.until_s + self._origin_s)
-            now_s = self.clock()
-            events += [Lost(j) for j in self.silence.look(self.protocol.alive, self._awaited)]
-            if not events:
-                decision = self.protocol.tick(now_s)
-                continue
-            answers = [event for event in events if isinstance(event, Answer) and self._usable(event, now_s)]
-            for answer in answers:
-                if answer.round == self.protocol.round:
-                    self._arrival_s[answer.message] = now_s - began_s
-                else:  # late, or of no round
-                    self._end.release(answer.message)
-            decision = self.protocol.arrived(answers, now_s)
-            for event in events:
-                if isinstance(event, Faulty) and self.protocol.alive[self._scheme.code.owner[event.message]]:
-                    decision = self._erase(event.message, now_s, "wrong length")
-                elif isinstance(event, Lost) and self.protocol.alive[event.worker]:
-                    decision = self._lost(event.worker)
-        return decision
-
-    def _usable(self, answer: Answer, now_s: float) -> bool:
-        owner = self._scheme.code.owner[answer.message]
-        alive = self.protocol.alive[owner]  # else it was declared lost for its silence
-        if alive and not 0 <= answer.round <= self.protocol.round:
-            self._erase(answer.message, now_s, f"labelled with round {answer.round}")
-        elif alive and answer.round == self.protocol.round and not np.isfinite(self._end.vector(answer.message).sum()):
-            self._erase(answer.message, now_s, "contains nan or inf")
-        elif alive:
-            return True
-        self._end.release(answer.message)
-        return False
-
-    def _erase(self, message: int, now_s: float, reason: str) -> Decision:
-        worker = int(self._scheme.code.owner[message])
-        if not self.protocol.faulty_answers[worker]:
-            log.warning("faulty answer from worker %d in round %d: %s", worker, self.protocol.round, reason)
-        self._faulty += 1
-        return self.protocol.faulty(message, now_s)
-
-    def _lost(self, worker: int) -> Decision:
-        log.warning("worker %d on %s is lost in round %d", worker, self._hosts[worker], max(self.protocol.round, 0))
-        return self.protocol.lost(worker, self.clock())
-
-    def _failure(self, decision: Fail) -> Stopped:
-        heard = np.isfinite(self._arrival_s).any()
-        if self._faulty and not heard:
-            return Diverged(f"no answer in round {self.protocol.round} is finite; use a smaller step size")
-        return Stopped(decision.reason)
-
-    def _awaited(self) -> Bool[np.ndarray, " k"]:
-        return self.protocol.alive & ~self._scheme.code.heard(~np.isnan(self._arrival_s))
-
-    def _decode(self, a: Float[np.ndarray, " M"]) -> Float[np.ndarray, " d"]:
-        """The decoded sum of gradients, summed in the order of the messages, independently of the order of arrival."""
-        self._decoded[:] = 0
-        for message in np.flatnonzero(a).tolist():
-            touched = self._end.coordinates[self._scheme.code.owner[message]]
-            self._decoded[touched] += a[message].astype(self._decoded.dtype) * self._end.vector(message)
-        return self._decoded
+        return self.rounds.finish(collected, grad_norm, np.asarray(iterate(state)), interrupted)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from erasurehead_jax.errors import require_choice
+from erasurehead_jax.sampling import Sampling
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.types import Got, Late, OnLoss
 
@@ -60,13 +61,22 @@ class Protocol:
     `late` is what the next round waits for: with `cancel` and `skip` nothing (they differ on the worker only), with
     `wait` every answer to this round, as the published code does. `on_loss` is what happens when lost workers or faulty
     answers prevent the stopping rule from ever holding: `stop`, or `approximate`, which ends the round with the
-    messages that have arrived once no more can. Raises ConfigError for other policies.
+    messages that have arrived once no more can. `sampling` tells which rounds must be exact whatever the scheme's rule.
+    Raises ConfigError for other policies.
     """
 
-    def __init__(self, scheme: Scheme, late: str, on_loss: str = OnLoss.STOP, journal: Journal | None = None):
+    def __init__(
+        self,
+        scheme: Scheme,
+        late: str,
+        on_loss: str = OnLoss.STOP,
+        journal: Journal | None = None,
+        sampling: Sampling = Sampling(),  # noqa: B008 - immutable
+    ):
         require_choice("late", late, LATE)
         require_choice("cluster.on_loss", on_loss, OnLoss)
-        self.scheme = scheme
+        self.scheme = scheme  # of the current round
+        self._usual, self._exact, self._sampling = scheme, scheme.exactly(), sampling
         self.late = late
         self.round = -1
         self.alive = np.ones(scheme.code.workers, bool)
@@ -101,6 +111,7 @@ class Protocol:
     def begin(self, t: float) -> Decision:
         """A new model has been sent to the workers."""
         self.round += 1
+        self.scheme = self._exact if self._sampling.waits_for_exact(self.round) else self._usual
         self._began_s = t
         self._answered[:] = self._erased[:] = False
         self._collecting, self._last = True, Proceed()

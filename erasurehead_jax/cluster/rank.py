@@ -22,6 +22,9 @@ from erasurehead_jax.cluster import transport
 from erasurehead_jax.cluster.gpu import take_gpu
 from erasurehead_jax.cluster.hosts import introduction, require_alike
 from erasurehead_jax.cluster.lead import lead
+from erasurehead_jax.cluster.lend import wait_for_jobs
+from erasurehead_jax.cluster.parcel import unpack
+from erasurehead_jax.cluster.script import lead_script
 from erasurehead_jax.cluster.signals import (
     CONNECTED,
     INTERRUPT,
@@ -34,7 +37,7 @@ from erasurehead_jax.cluster.signals import (
 )
 from erasurehead_jax.cluster.worker import work
 from erasurehead_jax.errors import ConfigError, Status, Stopped
-from erasurehead_jax.job import JobSpec, build
+from erasurehead_jax.job import Job, JobSpec, build
 from erasurehead_jax.rundir.files import NEXT
 
 NEXT_EVERY_S = 0.05
@@ -55,16 +58,25 @@ def main(job: str) -> NoReturn:
     transport.start()
     try:
         hosts = _connect(spec)
-        while _run(spec, hosts) and (job := _next_job(Path(spec.run_dir))):
-            spec = JobSpec.from_json(job)
-            if transport.rank() == 0:
-                transport.hand_out(job)  # fails if a worker has died: the launcher then starts other ranks
+        if spec.script is None:
+            _run_jobs(spec, hosts)
+        elif transport.rank() == 0:
+            lead_script(spec, hosts)
+        else:
+            wait_for_jobs(_prepared)
         transport.finalize()
         os._exit(Status.OK)
     except BaseException as error:
         master_lost = isinstance(error, transport.Broken) and transport.rank() > 0
         _report(error, "the master (rank 0) is lost" if master_lost else None)
         os._exit(Status.FAILED)
+
+
+def _run_jobs(spec: JobSpec, hosts: list[str]) -> None:
+    while _run(spec, hosts) and (job := _next_job(Path(spec.run_dir))):
+        spec = JobSpec.from_json(job)
+        if transport.rank() == 0:
+            transport.hand_out(job)  # fails if a worker has died: the launcher then starts other ranks
 
 
 def _connect(spec: JobSpec) -> list[str]:
@@ -79,7 +91,7 @@ def _connect(spec: JobSpec) -> list[str]:
     if transport.rank() > 0:
         return []
     require_alike(introductions)
-    if not Path(spec.run_dir).is_dir():
+    if spec.script is None and not Path(spec.run_dir).is_dir():
         raise ConfigError(
             f"hydra.run.dir={spec.run_dir}: rank 0 runs on {platform.node()}, where it does not exist; put it on a "
             "disk that all hosts share, or run rank 0 on this host (the first line of cluster.hosts)"
@@ -91,13 +103,20 @@ def _connect(spec: JobSpec) -> list[str]:
 
 def _run(spec: JobSpec, hosts: list[str]) -> bool:
     """Runs one job. Returns whether another may follow. `hosts` are the workers', on rank 0."""
-    _set_title(spec)
-    job = build(spec.config, data_checked=True)
-    gc.collect()
-    gc.freeze()  # the job's objects live until its end, so the collector can skip them
+    job = _prepared(spec)
     if transport.rank() == 0:
         return lead(job, spec, hosts)
     return work(job, transport.rank() - 1)
+
+
+def _prepared(spec: JobSpec) -> Job:
+    """The objects of a job. Raises ConfigError for those that cannot be had on this host."""
+    _set_title(spec)
+    jax.config.update("jax_enable_x64", spec.config["x64"])
+    job = build(spec.config, unpack(Path(spec.run_dir)) if spec.parts else None, data_checked=True)
+    gc.collect()
+    gc.freeze()  # the job's objects live until its end, so the collector can skip them
+    return job
 
 
 def _next_job(run_dir: Path) -> str:

@@ -18,8 +18,8 @@ import yaml
 
 from erasurehead_jax.cluster.protocol import Decision, Event, Fail, Journal, Protocol, Update, Wait
 from erasurehead_jax.errors import ConfigError, Status
-from erasurehead_jax.job import instantiate
-from erasurehead_jax.rundir.files import EVENTS, storing
+from erasurehead_jax.job import build_sampling, instantiate
+from erasurehead_jax.rundir.files import EVENTS, SUMMARY, storing
 from erasurehead_jax.scheme import Scheme
 
 
@@ -71,7 +71,8 @@ def replay(run_dir: Path) -> Iterator[Replayed]:
             f"{error.filename}: {error.strerror}; only a run with cluster.record_events=true can be replayed"
         ) from None
     scheme = instantiate("scheme", config, Scheme)
-    protocol = Protocol(scheme, config["late"], config["cluster"]["on_loss"])
+    sampling = build_sampling(config, json.loads((run_dir / SUMMARY).read_text())["train_rows"])
+    protocol = Protocol(scheme, config["late"], config["cluster"]["on_loss"], sampling=sampling)
     for line in lines:
         name, content, t, recorded = json.loads(line)
         if name == "restored":

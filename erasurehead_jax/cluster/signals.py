@@ -59,11 +59,20 @@ Message = Connected | Started | Outcome | Refused | Failed
 KINDS = {kind.__name__: kind for kind in (Connected, Started, Outcome, Refused, Failed)}
 
 
+_channel = 1  # standard output
+
+
+def keep_channel() -> None:
+    """Lets messages reach the launcher although standard output is about to be replaced."""
+    global _channel
+    _channel = os.dup(1)
+
+
 def send(message: Message) -> None:
     """Sends a message from a rank to the launcher, in a single write."""
     content = {name: _short(value) for name, value in asdict(message).items()}
     line = f"\n{MARK}{type(message).__name__} {json.dumps(content)}\n"
-    os.write(1, line.encode())
+    os.write(_channel, line.encode())
 
 
 def receive(line: str) -> Message | None:

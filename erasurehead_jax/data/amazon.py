@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from erasurehead_jax.data.dataset import Dataset
-from erasurehead_jax.data.prepared import Table1, category_codes, one_hot_dataset
+from erasurehead_jax.data.one_hot import Table1, category_codes, one_hot_dataset
 from erasurehead_jax.data.raw import RawFile, open_raw
 
 # Pairs that the published code leaves out: ROLE_ROLLUP_1 x ROLE_ROLLUP_2 and ROLE_TITLE x ROLE_FAMILY, as indices into

@@ -1,8 +1,11 @@
 """Validation of a data set when it is loaded, so that no worker meets an invalid value in the middle of a run."""
 
-import numpy as np
+from typing import Any
 
-from erasurehead_jax.data.dataset import Dataset, Rows
+import numpy as np
+from jaxtyping import Shaped
+
+from erasurehead_jax.data.dataset import Dataset
 from erasurehead_jax.errors import ConfigError
 
 NUMBERS = "fiub"  # NumPy's codes of the numeric dtype kinds
@@ -30,48 +33,77 @@ def require_sound(dataset: Dataset) -> None:
 
 
 def require_numbers(dataset: Dataset) -> None:
-    """Raises ConfigError, naming the row, for a target that is not a number."""
+    """Raises ConfigError, naming the row, for a target that is not a number, and for a constant target."""
     for part, rows in (("training", dataset.train), ("test", dataset.test)):
         target = np.asarray(rows.target)
         if target.dtype.kind not in NUMBERS:
-            raise ConfigError(f"data={dataset.name}: {part} row 0, target: {target[0]!r} must be a number")
+            raise ConfigError(
+                f"data={dataset.name}: {part} row 0, target: {target[0]!r} must be a number "
+                "(for classes, use objective=logistic or softmax)"
+            )
+    values = np.asarray(dataset.train.target)
+    if (values == values[0]).all():
+        raise ConfigError(
+            f"data={dataset.name}: all {len(values)} training targets are {values[0]}; must differ, or there is "
+            "nothing to learn"
+        )
 
 
-def as_signs(dataset: Dataset) -> Dataset:
-    """The data set with targets -1 and +1.
-
-    Accepts -1 and +1, 0 and 1, false and true, or the names of two classes, of which the second in alphabetical order
-    becomes +1. Raises ConfigError, naming the row, for any other target.
-    """
-    train, test = np.asarray(dataset.train.target), np.asarray(dataset.test.target)
-    if train.dtype.kind in NUMBERS and test.dtype.kind in NUMBERS:
-        high = 1
-        if not _require_classes(dataset, -1 if (train == -1).any() or (test == -1).any() else 0):
-            return dataset
-    else:
-        train, test = train.astype(str), test.astype(str)
-        high = _second_name(dataset, np.union1d(train, test))
-    signs = [np.where(target == high, 1.0, -1.0) for target in (train, test)]
-    parts = [Rows(rows.features, sign) for rows, sign in zip((dataset.train, dataset.test), signs, strict=True)]
-    return Dataset(dataset.name, parts[0], parts[1])
-
-
-def _require_classes(dataset: Dataset, low: int) -> bool:
-    """Whether targets must be converted to -1 and +1. Raises ConfigError for a target that is neither 1 nor `low`."""
+def require_counts(dataset: Dataset) -> None:
+    """Raises ConfigError, naming the row, for a target that is not a whole number from 0 up, and for a constant one."""
+    require_numbers(dataset)
     for part, rows in (("training", dataset.train), ("test", dataset.test)):
         target = np.asarray(rows.target)
-        if not (fits := np.isin(target, (low, 1))).all():
+        fits = (target >= 0) & (target == np.floor(target.astype(float)))
+        if not fits.all():
             row = int(np.argmin(fits))
             raise ConfigError(
-                f"data={dataset.name}: {part} row {row}, target: {target[row]} is not a class; logistic needs "
-                "targets -1 and +1, 0 and 1, or two class names (for real numbers, use objective=least_squares)"
+                f"data={dataset.name}: {part} row {row}, target: {target[row]} must be a count, 0, 1, 2 or more "
+                "(for other numbers, use objective=least_squares or huber)"
             )
-    return low == 0
 
 
-def _second_name(dataset: Dataset, names: np.ndarray) -> str:
-    if len(names) != 2:
-        count = "only one class" if len(names) == 1 else f"{len(names)} classes"
-        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ConfigError(f"data={dataset.name}: the targets have {count} ({few}); logistic needs two")
-    return str(names[1])
+def target_values(dataset: Dataset) -> tuple[Shaped[np.ndarray, " train"], Shaped[np.ndarray, " test"]]:
+    """The targets of both parts as numbers, or all as text. Raises ConfigError, naming the row, for a missing one."""
+    found = []
+    for part, rows in (("training", dataset.train), ("test", dataset.test)):
+        target = np.asarray(rows.target)
+        if target.dtype.kind == "O":
+            values = target.tolist()
+            missing = [value is None or value != value for value in values]
+            if any(missing):
+                raise ConfigError(
+                    f"data={dataset.name}: {part} row {missing.index(True)}, target: is missing; must be known"
+                )
+            target = np.asarray(values)
+        found.append(target)
+    if any(values.dtype.kind not in NUMBERS for values in found):
+        found = [values.astype(str) for values in found]
+    return found[0], found[1]
+
+
+def as_targets(X: Any, y: Any, which: str = "") -> Shaped[np.ndarray, " m"]:
+    """The targets y of the rows of X, numbers or text. Raises ConfigError, naming the row, if they do not fit X, an
+    array or a sparse matrix with several columns.
+    """
+    y, shape = np.asarray(y), np.shape(X)
+    if len(shape) < 2:
+        raise ConfigError(f"X{which}: shape {shape}; must be rows and columns, or rows and images")
+    if y.shape != shape[:1]:
+        raise ConfigError(f"y{which}: shape {y.shape}; must be one target for each of the {shape[0]} rows of X{which}")
+    if not len(y):
+        raise ConfigError(f"X{which}: no rows; must have at least one")
+    missing = [value is None or value != value for value in y.tolist()] if y.dtype.kind == "O" else [False]
+    if y.dtype.kind == "f":
+        missing = ~np.isfinite(y)
+    if any(missing):
+        row = int(np.argmax(missing))
+        raise ConfigError(f"y{which}, row {row}: {y[row]} must be known and finite")
+    return np.asarray(y.tolist()) if y.dtype.kind == "O" else y
+
+
+def first_fraction(values: Shaped[np.ndarray, " m"]) -> int | None:
+    """The row of the first number that is not whole; None for text and whole numbers."""
+    if values.dtype.kind != "f" or (whole := values == np.floor(values)).all():
+        return None
+    return int(np.argmin(whole))

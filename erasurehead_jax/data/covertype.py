@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from erasurehead_jax.data.dataset import Dataset
-from erasurehead_jax.data.prepared import Table1, category_codes, one_hot_dataset
+from erasurehead_jax.data.one_hot import Table1, category_codes, one_hot_dataset
 from erasurehead_jax.data.raw import RawFile, open_raw
 
 # Table 1 counts all 495,141 rows of the two types; training uses 80 % of them, as for the other data sets.

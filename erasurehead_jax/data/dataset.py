@@ -6,6 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Int, Shaped
 
+from erasurehead_jax.data.encoder import AbstractEncoder
 from erasurehead_jax.data.features.base import AbstractFeatures, taken
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.types import AnyArray
@@ -36,13 +37,14 @@ class Dataset(eqx.Module):
     """Training and test rows over the same columns.
 
     `classes` are the names or numbers of the classes of a classification, in the order of their codes, once an
-    objective has converted the targets.
+    objective has converted the targets. `encoder` turns more rows of the same origin into features.
     """
 
     name: str = eqx.field(static=True)
     train: Rows
     test: Rows
     classes: tuple[Any, ...] | None = eqx.field(static=True, default=None)
+    encoder: AbstractEncoder | None = eqx.field(static=True, default=None)
 
     @property
     def dim(self) -> int:

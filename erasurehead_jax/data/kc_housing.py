@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from erasurehead_jax.data.dataset import Dataset
-from erasurehead_jax.data.prepared import Table1, category_codes, one_hot_dataset
+from erasurehead_jax.data.one_hot import Table1, category_codes, one_hot_dataset
 from erasurehead_jax.data.raw import RawFile, open_raw
 
 SIZES = Table1(train_rows=17_290, test_rows=4_323, dim=27_654)

@@ -1,92 +1,66 @@
-"""The prepared cache: one-hot index matrices of raw files, which ranks map into memory instead of parsing again."""
+"""The prepared cache: data sets as folders of arrays, which ranks map into memory instead of parsing files again."""
 
+import dataclasses
 import hashlib
+import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from erasurehead_jax.caches import cache_dirs
-from erasurehead_jax.data import raw
-from erasurehead_jax.data.dataset import Dataset, Rows, split_rows
-from erasurehead_jax.data.features import OneHot
-from erasurehead_jax.errors import ConfigError, require_whole
+from erasurehead_jax.data.dataset import Dataset, Rows
+from erasurehead_jax.data.encoder import load_encoder
+from erasurehead_jax.data.features import AbstractFeatures, Dense, OneHot
+from erasurehead_jax.data.features.mixed import Mixed
+from erasurehead_jax.data.features.sparse import Sparse
+from erasurehead_jax.errors import ConfigError
 
-FORMAT = 1  # increment when the preprocessing or the layout of the prepared files changes
-
-
-class Table1(NamedTuple):
-    """The sizes in the paper's Table 1, which the preprocessing must reproduce exactly."""
-
-    train_rows: int
-    test_rows: int
-    dim: int
+FORMAT = 2  # increment when the preprocessing or the layout of the prepared files changes
+KINDS = {kind.__name__: kind for kind in (Dense, OneHot, Sparse, Mixed)}
+LAYOUT, ENCODER = "dataset.json", "encoder.json"
 
 
-def one_hot_dataset(
-    file: raw.RawFile,
-    encode: Callable[[Path], tuple[Int[np.ndarray, "fields rows"], Float[np.ndarray, " rows"]]],
-    sizes: Table1,
-    split_seed: int,
+def prepared(
+    name: str, files: Mapping[str, str | Path], settings: dict[str, Any], make: Callable[[], Dataset]
 ) -> Dataset:
-    """Loads the data set from the prepared cache, which is first created from the raw file if necessary.
+    """The data set `name` from the prepared cache, which first gets what `make` returns if necessary.
 
-    `encode` reads the raw file into category codes (0, 1, ... for each field, over **all** rows) and targets.
-    Raises ConfigError for a missing or corrupt file.
+    `files` are the paths by the setting that names them. It is prepared again if a file or a setting changes. Raises
+    ConfigError for a missing file and an unusable cache.
     """
-    require_whole("data.split_seed", split_seed, 0)
-    path = raw.find(file)
-    published = path is not None
-    if path is None:
-        path = raw.download(file)
-    stat = path.stat()
-    stamp = f"{FORMAT} {path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    stamp = json.dumps([FORMAT, *(_stamp(field, path) for field, path in files.items()), settings], sort_keys=True)
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:12]
-    kept = [base / "prepared" / f"{file.data}-split{split_seed}-{digest}" for base in cache_dirs()]
+    kept = [base / "prepared" / f"{name}-{digest}" for base in cache_dirs()]
     folder = next((each for each in kept if each.is_dir()), kept[-1])
     if not folder.is_dir():
-        if published:
-            raw.verify(file, path)
-        _prepare(folder, file, path, encode, sizes, split_seed)
-    return _load(folder, file.data, sizes.dim)
+        dataset = make()
+        try:
+            _keep(folder, dataset)
+        except OSError as error:
+            raise ConfigError(
+                f"data={name}: {folder.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME to a "
+                "writable folder with free space"
+            ) from None
+    return _load(folder, name)
 
 
-def category_codes(column: np.ndarray) -> Int[np.ndarray, " rows"]:
-    """The rank of each value among the distinct values, sorted."""
-    return np.unique(column, return_inverse=True)[1].astype(np.int32)
-
-
-def _prepare(folder: Path, file: raw.RawFile, path: Path, encode, sizes: Table1, split_seed: int) -> None:
+def _stamp(field: str, path: str | Path) -> list[Any]:
     try:
-        codes, target = encode(path)
-    except (ValueError, KeyError, OSError) as error:
-        raise ConfigError(f"data={file.data}: {path} cannot be parsed ({error}); get it from {file.home}") from None
-    categories = codes.max(1) + 1
-    offsets = np.concatenate([[0], np.cumsum(categories)[:-1]]).astype(np.int32)
-    train, test = split_rows(codes.shape[1], split_seed)
-    found = Table1(len(train), len(test), int(categories.sum()))
-    if found != sizes:
-        raise ConfigError(f"data={file.data}: {path} has {found}, the paper {sizes}; get {file.name} from {file.home}")
-    try:
-        _keep(folder, codes + offsets[:, None], target, {"train": train, "test": test})
+        stat = Path(path).stat()
     except OSError as error:
-        raise ConfigError(
-            f"data={file.data}: {folder.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME to a "
-            "writable folder with free space"
-        ) from None
+        raise ConfigError(f"{field}={path}: {error.strerror}") from None
+    return [field, str(Path(path).resolve()), stat.st_size, stat.st_mtime_ns]
 
 
-def _keep(folder: Path, index: np.ndarray, target: np.ndarray, parts: dict[str, np.ndarray]) -> None:
+def _keep(folder: Path, dataset: Dataset) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent))  # several hosts may prepare the data at once
     try:
-        for part, rows in parts.items():
-            np.save(partial / f"{part}_index.npy", np.ascontiguousarray(index[:, rows]))
-            np.save(partial / f"{part}_target.npy", target[rows])
+        write_dataset(partial, dataset)
         partial.replace(folder)
     except OSError:
         shutil.rmtree(partial)
@@ -94,14 +68,56 @@ def _keep(folder: Path, index: np.ndarray, target: np.ndarray, parts: dict[str, 
             raise
 
 
-def _load(folder: Path, name: str, dim: int) -> Dataset:
-    def rows(part: str) -> Rows:
-        index = np.load(folder / f"{part}_index.npy", mmap_mode="r", allow_pickle=False)
-        return Rows(OneHot(index, dim), np.load(folder / f"{part}_target.npy", allow_pickle=False))
-
+def _load(folder: Path, name: str) -> Dataset:
     try:
-        return Dataset(name, rows("train"), rows("test"))
-    except (OSError, ValueError, EOFError) as error:
+        return read_dataset(folder)
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         raise ConfigError(
             f"data={name}: {folder} is damaged ({error}); remove it, and it will be prepared again"
         ) from None
+
+
+def write_dataset(folder: Path, dataset: Dataset) -> None:
+    """Writes a data set of built-in features into an empty folder: .npy files, and JSON for all else."""
+    layout: dict[str, Any] = {"name": dataset.name}
+    for part, rows in (("train", dataset.train), ("test", dataset.test)):
+        layout[part] = _written(folder, part, rows.features)
+        np.save(folder / f"{part}_target.npy", rows.target, allow_pickle=False)
+    (folder / LAYOUT).write_text(json.dumps(layout))
+    if dataset.encoder is not None:
+        dataset.encoder.save(folder / ENCODER)
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """The data set that `write_dataset` wrote, with features that are mapped into memory."""
+    layout = json.loads((folder / LAYOUT).read_text())
+
+    def rows(part: str) -> Rows:
+        target = np.load(folder / f"{part}_target.npy", allow_pickle=False)
+        return Rows(_read(folder, layout[part]), target)
+
+    encoder = load_encoder(folder / ENCODER) if (folder / ENCODER).exists() else None
+    return Dataset(layout["name"], rows("train"), rows("test"), encoder=encoder)
+
+
+def _written(folder: Path, name: str, value: Any) -> Any:
+    """The value as JSON, in which arrays are the names of files."""
+    if isinstance(value, AbstractFeatures):
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        written = {field: _written(folder, f"{name}_{field}", each) for field, each in fields.items()}
+        return {"kind": type(value).__name__} | written
+    if isinstance(value, tuple):
+        return [_written(folder, f"{name}_{i}", each) for i, each in enumerate(value)]
+    if isinstance(value, int):
+        return value
+    np.save(folder / f"{name}.npy", np.ascontiguousarray(value), allow_pickle=False)
+    return f"{name}.npy"
+
+
+def _read(folder: Path, written: Any) -> Any:
+    if isinstance(written, dict):
+        fields = {name: _read(folder, each) for name, each in written.items() if name != "kind"}
+        return KINDS[written["kind"]](**fields)
+    if isinstance(written, list):
+        return tuple(_read(folder, each) for each in written)
+    return np.load(folder / written, mmap_mode="r", allow_pickle=False) if isinstance(written, str) else written

@@ -1,7 +1,7 @@
 """Linear models: the loss of a row depends on features . x and the target only."""
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -9,16 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from erasurehead_jax.data import Dataset, Rows, as_signs, require_numbers
+from erasurehead_jax.data import Dataset, Rows
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.objectives.base import AbstractObjective
 from erasurehead_jax.types import AnyArray, Key, Params
+
+Start = Literal["zeros", "normal"]
 
 
 class AbstractLinear(AbstractObjective):
     """Linear models: the loss of a row depends on z = features . x and the target only."""
 
-    start: eqx.AbstractVar[Literal["zeros", "normal"]]
+    start: eqx.AbstractVar[Start]
 
     @abstractmethod
     def loss(
@@ -33,17 +35,13 @@ class AbstractLinear(AbstractObjective):
         """The derivative of the row loss with respect to z."""
 
     def init(self, key: Key, dataset: Dataset) -> Params:
-        if self.start not in ("zeros", "normal"):
-            raise ConfigError(f"init={self.start}: must be zeros or normal")
-        if self.start == "zeros":
-            return jnp.zeros(dataset.dim)
-        return jax.random.normal(key, (dataset.dim,), jnp.float32).astype(float)  # the same start in every precision
+        return starting_point(self.start, key, dataset.dim)
 
     def predict(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
         return rows.features.matvec(x)
 
     def row_losses(self, x: Float[AnyArray, "d *models"], rows: Rows) -> Float[Array, "m *models"]:
-        return jnp.asarray(self.loss(self.predict(x, rows), _by_row(rows, x)))
+        return jnp.asarray(self.loss(rows.features.matvec(x), _by_row(rows, x)))
 
     def gradient(
         self, x: Float[AnyArray, "d *models"], rows: Rows, row_weights: Float[AnyArray, "m *models"]
@@ -56,45 +54,13 @@ class AbstractLinear(AbstractObjective):
         return rows.features.touched()
 
 
-class Logistic(AbstractLinear):
-    """log(1 + exp(-y z)) for targets -1 and +1; 0 and 1, or two class names, are converted to these."""
-
-    start: Literal["zeros", "normal"] = eqx.field(static=True, default="zeros")
-    metric: ClassVar[str] = "auc"
-
-    def check(self, dataset: Dataset) -> Dataset:
-        return as_signs(dataset)
-
-    def loss(
-        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
-    ) -> Float[AnyArray, "m *models"]:
-        return jnp.logaddexp(0, -target * z)  # finite for any margin
-
-    def slope(
-        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
-    ) -> Float[AnyArray, "m *models"]:
-        return -target * jax.nn.sigmoid(-target * z)
-
-
-class LeastSquares(AbstractLinear):
-    """(y - z)^2."""
-
-    start: Literal["zeros", "normal"] = eqx.field(static=True, default="zeros")
-    metric: ClassVar[str] = "mse"
-
-    def check(self, dataset: Dataset) -> Dataset:
-        require_numbers(dataset)
-        return dataset
-
-    def loss(
-        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
-    ) -> Float[AnyArray, "m *models"]:
-        return (target - z) ** 2
-
-    def slope(
-        self, z: Float[AnyArray, "m *models"], target: Float[AnyArray, "m *#models"]
-    ) -> Float[AnyArray, "m *models"]:
-        return 2 * (z - target)
+def starting_point(start: str, key: Key, size: int) -> Params:
+    """Zeros, or standard normal numbers that are the same in every precision. Raises ConfigError for another name."""
+    if start not in ("zeros", "normal"):
+        raise ConfigError(f"init={start}: must be zeros or normal")
+    if start == "zeros":
+        return jnp.zeros(size)
+    return jax.random.normal(key, (size,), jnp.float32).astype(float)
 
 
 def _by_row(rows: Rows, x: AnyArray) -> Float[Array, "m *ones"]:

@@ -21,7 +21,13 @@ LOG, NEXT, CHECKPOINT = "train.log", "next.json", "checkpoint"
 EVENTS = "events.jsonl"  # the protocol's, with cluster.record_events=true
 LOCK = ".hydra/lock"  # held by the process that trains in the directory
 
+ENCODER = "encoder.json"  # what was fitted on the data, so that the model can be applied
+
 LAST_HOST = "last_host"  # the only column of history.csv that is not a number
+ROUND_COLUMNS = (
+    *("round", "clock_s", "round_s", "waited", "exact", "decode_error", "grad_norm", "received_bytes"),
+    *("lost", "faulty", LAST_HOST),
+)
 ITERATES, ARRIVED = "iterates.bin", "arrivals.bin"  # in the checkpoint folder, for resuming
 
 
@@ -34,10 +40,20 @@ class Progress(NamedTuple):
     eval_s: float
 
 
+def metric_columns(metric: str) -> list[str]:
+    """The last columns of history.csv, given the name of the test metric, which may be the loss."""
+    return list(dict.fromkeys(["train_loss", "test_loss", f"test_{metric}"]))
+
+
 def history_columns(metric: str) -> list[str]:
-    """The columns of history.csv; `metric` is auc or mse."""
-    clock = ["round", "clock_s", "round_s", "waited", "exact", "decode_error", "grad_norm", "received_bytes"]
-    return [*clock, "lost", "faulty", LAST_HOST, "train_loss", "test_loss", f"test_{metric}"]
+    """The columns of history.csv, given the name of the test metric."""
+    return [*ROUND_COLUMNS, *metric_columns(metric)]
+
+
+def measured_columns(run_dir: Path) -> list[str]:
+    """The columns of a run's history.csv that an evaluation fills."""
+    with (run_dir / HISTORY).open(newline="") as file:
+        return next(csv.reader(file))[-3:]
 
 
 def require_empty(run_dir: Path) -> None:
@@ -115,8 +131,8 @@ def kept_rows(run_dir: Path, metric: str, keep: int) -> list[dict[str, Any]]:
         rows = list(read_history(run_dir))[:keep]
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"{run_dir / HISTORY}: cannot be read ({error}); the run cannot be resumed") from None
-    needed = set(history_columns(metric)[:-3])
-    if [row.get("round") for row in rows] != list(range(keep)) or not all(needed <= set(row) for row in rows):
+    needed, known = set(ROUND_COLUMNS), set(history_columns(metric))
+    if [row.get("round") for row in rows] != list(range(keep)) or not all(needed <= set(row) <= known for row in rows):
         raise ConfigError(
             f"{run_dir / HISTORY}: does not contain the {keep} rounds of the checkpoint; the run cannot be resumed"
         )

@@ -1,14 +1,19 @@
-"""The metrics of an iterate: mean row losses, and AUC or MSE on the test rows. Never on the training clock."""
+"""The metrics of an iterate: mean row losses, and the objective's test metric. Never on the training clock."""
 
-from collections.abc import Callable, Iterable
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from erasurehead_jax.data import Dataset, block_bounds
+from erasurehead_jax.data import Dataset, Rows, block_bounds, untested_classes
 from erasurehead_jax.objectives import AbstractObjective
+from erasurehead_jax.objectives.memory import AT_ONCE, rows_at_once
+from erasurehead_jax.objectives.metrics import LOSS
 
 BATCH = 16  # iterates evaluated together: the minor axis of one gather
 
@@ -16,22 +21,59 @@ BATCH = 16  # iterates evaluated together: the minor axis of one gather
 Scores = dict[str, Float[np.ndarray, " models"]]
 
 
+def iterates_at_once(parameters: int) -> int:
+    """The number of iterates that are evaluated together: BATCH, or fewer of very large models."""
+    return min(BATCH, max(1, AT_ONCE // parameters))
+
+
 def scorer(objective: AbstractObjective, dataset: Dataset) -> Callable[[Float[Array, "d models"]], Scores]:
-    """A function from iterates side by side to train_loss, test_loss and test_auc or test_mse of each.
+    """A function from iterates side by side to train_loss, test_loss and the test metric of each.
 
     Losses are means of row losses without the regulariser, summed in float64 whatever the run's precision.
     """
     train, test = jax.tree.map(jnp.asarray, (dataset.train, dataset.test))
-    losses = jax.jit(objective.row_losses)
-    predictions = jax.jit(objective.predict)
-    score = {"auc": _auc, "mse": _mse}[objective.metric]
+    train_losses, test_losses = (in_parts(objective.row_losses, rows) for rows in (train, test))
+    predictions = in_parts(objective.predict, test)
+    metric, target = objective.metric, np.asarray(dataset.test.target)
+
+    @functools.cache
+    def models_at_once(shape: tuple[int, ...], dtype: np.dtype) -> int:
+        found = jax.eval_shape(objective.predict, jax.ShapeDtypeStruct(shape, dtype), test).shape
+        return max(1, AT_ONCE * shape[1] // math.prod(found))
+
+    def metric_of(x: Float[Array, "d models"]) -> Float[np.ndarray, " models"]:
+        few = models_at_once(x.shape, x.dtype)
+        some = [x] if few >= x.shape[1] else [x[:, i : i + few] for i in range(0, x.shape[1], few)]
+        found = [metric.score(target, _joined(predictions(each))) for each in some]
+        return np.concatenate(found, dtype=np.float64)
 
     def scores(x: Float[Array, "d models"]) -> Scores:
-        mean_loss = lambda rows: np.asarray(losses(x, rows)).mean(0, dtype=np.float64)
-        value = score(np.asarray(dataset.test.target), np.asarray(predictions(x, test), np.float64))
-        return {"train_loss": mean_loss(train), "test_loss": mean_loss(test), f"test_{objective.metric}": value}
+        losses = {"train_loss": _mean(train_losses(x), len(train)), "test_loss": _mean(test_losses(x), len(test))}
+        return losses if metric == LOSS else losses | {f"test_{metric.name}": metric_of(x)}
 
     return scores
+
+
+def in_parts(function: Callable[[Any, Rows], Array], rows: Rows) -> Callable[[Any], Iterator[np.ndarray]]:
+    """A jitted function from x to the values of `function(x, rows)`, in parts of as many rows as fit in memory."""
+    whole = jax.jit(function)
+    part = jax.jit(lambda x, rows, index: function(x, rows.take(index)))
+
+    @functools.cache
+    def size(shape: tuple[int, ...], dtype: np.dtype) -> int:
+        parts = math.ceil(len(rows) / rows_at_once(function, jax.ShapeDtypeStruct(shape, dtype), rows))
+        return math.ceil(len(rows) / parts)
+
+    def values(x: Any) -> Iterator[np.ndarray]:
+        at_once = size(x.shape, x.dtype)
+        if at_once == len(rows):
+            yield np.asarray(whole(x, rows))
+            return
+        for first in range(0, len(rows), at_once):
+            index = np.minimum(np.arange(first, first + at_once), len(rows) - 1)  # one size, one compilation
+            yield np.asarray(part(x, rows, index))[: len(rows) - first]
+
+    return values
 
 
 def why_no_metric(objective: AbstractObjective, dataset: Dataset) -> str | None:
@@ -39,24 +81,27 @@ def why_no_metric(objective: AbstractObjective, dataset: Dataset) -> str | None:
 
     Losses are not affected.
     """
-    classes = np.unique(np.asarray(dataset.test.target) > 0)
-    if objective.metric != "auc" or len(classes) == 2:
-        return None
-    rows = len(dataset.test)
-    what = f"all {rows} test rows are of class {'+1' if classes[0] else '-1'}" if rows else "there are no test rows"
-    return f"data={dataset.name}: the test AUC cannot be computed, because {what}; it needs rows of both classes"
+    reason = objective.metric.why_not(np.asarray(dataset.test.target))
+    return reason and f"data={dataset.name}: {reason}"
+
+
+def doubts(objective: AbstractObjective, dataset: Dataset) -> list[str]:
+    """What is wrong with the test metric of these data, one line each; training is not affected."""
+    found = why_no_metric(objective, dataset) or untested_classes(dataset)
+    return [found] if found else []
 
 
 def evaluator(
     objective: AbstractObjective, dataset: Dataset
 ) -> Callable[[Iterable[Float[np.ndarray, "batch d"]]], list[dict[str, float]]]:
-    """A function from batches of at most BATCH iterates to the scores of each iterate."""
+    """A function from batches of at most `iterates_at_once` iterates to the scores of each iterate."""
     scores = scorer(objective, dataset)
 
     def evaluate(batches: Iterable[np.ndarray]) -> list[dict[str, float]]:
         metrics = []
         for batch in batches:
-            x = jnp.asarray(np.pad(batch, ((0, BATCH - len(batch)), (0, 0))).T)  # one shape, one compilation
+            few = 1 if len(batch) == 1 else iterates_at_once(batch.shape[1])  # two shapes, two compilations
+            x = jnp.asarray(np.pad(batch, ((0, few - len(batch)), (0, 0))).T)
             columns = scores(x)
             metrics += [{name: float(columns[name][i]) for name in columns} for i in range(len(batch))]
         return metrics
@@ -68,22 +113,15 @@ def block_losses(
     objective: AbstractObjective, dataset: Dataset, x: Float[np.ndarray, " d"], blocks: int
 ) -> Float[np.ndarray, " n"]:
     """Mean row loss of every block of training rows; a block that was rarely used stands out."""
-    losses = np.asarray(jax.jit(objective.row_losses)(jnp.asarray(x), jax.tree.map(jnp.asarray, dataset.train)))
+    train = jax.tree.map(jnp.asarray, dataset.train)
+    losses = np.concatenate([*in_parts(objective.row_losses, train)(jnp.asarray(x))])
     bounds = block_bounds(len(losses), blocks)
     return np.add.reduceat(losses, bounds[:-1], dtype=np.float64) / np.diff(bounds)
 
 
-def _auc(target: Float[np.ndarray, " m"], z: Float[np.ndarray, "m models"]) -> Float[np.ndarray, " models"]:
-    """Area under the ROC curve by ranks (Mann-Whitney), ties shared; nan without both classes or finite scores."""
-    from scipy.stats import rankdata  # late: takes a second to import, while all ranks wait
-
-    positive = target > 0
-    pairs = positive.sum() * (~positive).sum()
-    if not pairs:
-        return np.full(z.shape[1], np.nan)
-    least = positive.sum() * (positive.sum() + 1) / 2
-    return (rankdata(z, axis=0, nan_policy="propagate")[positive].sum(0) - least) / pairs
+def _mean(parts: Iterator[np.ndarray], rows: int) -> Float[np.ndarray, " models"]:
+    return np.sum([part.sum(0, dtype=np.float64) for part in parts], axis=0) / rows
 
 
-def _mse(target: Float[np.ndarray, " m"], z: Float[np.ndarray, "m models"]) -> Float[np.ndarray, " models"]:
-    return ((target[:, None] - z) ** 2).mean(0)
+def _joined(parts: Iterator[np.ndarray]) -> Float[np.ndarray, "m *outputs models"]:
+    return np.concatenate([np.asarray(part, np.float64) for part in parts])

@@ -1,7 +1,7 @@
 """Records the rounds of both backends, evaluates them off the clock, and writes the summary."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,21 +12,25 @@ from jaxtyping import Float
 
 from erasurehead_jax.errors import Diverged
 from erasurehead_jax.job import Job
+from erasurehead_jax.rundir.callbacks import Callback, Evaluation, early_stops
 from erasurehead_jax.rundir.files import (
     ARRIVALS,
     ARRIVED,
+    ENCODER,
     ITERATES,
     MODEL,
+    ROUND_COLUMNS,
     SUMMARY,
     History,
     Progress,
     Vectors,
+    metric_columns,
     read_history,
     storing,
     write_arrays,
     write_json,
 )
-from erasurehead_jax.rundir.metrics import BATCH, block_losses, evaluator
+from erasurehead_jax.rundir.metrics import BATCH, block_losses, evaluator, iterates_at_once
 from erasurehead_jax.rundir.targets import reached
 from erasurehead_jax.rundir.telemetry import telemetry
 from erasurehead_jax.rundir.versions import versions
@@ -70,8 +74,12 @@ class Recorder:
         self._job, self._run_dir = job, run_dir
         self._evaluator = None
         self._x = x
+        self.stopped: str | None = None  # why the run ends before its last round, if by its own rules
+        self._since: list[dict[str, Any]] = []  # rows since the last evaluation
         rounds, self.clock_s, self.recorded_s, self.eval_s = done
-        self.history = History(run_dir, job.problem.objective.metric, rounds)
+        self._metric = job.problem.objective.metric
+        self.history = History(run_dir, self._metric.name, rounds)
+        self._callbacks: list[Callback] = [*early_stops(self._metric, job.settings), *job.callbacks]
         waiting = 0 if job.settings.evaluate_every else rounds - self.history.evaluated
         iterates, arrivals = (folder / ITERATES, folder / ARRIVED) if folder else (None, None)
         self._iterates = Vectors(iterates, len(x), job.problem.dtype, waiting)
@@ -107,23 +115,39 @@ class Recorder:
         """Adds a round, with its metrics if due. Raises Diverged if the training loss is not finite."""
         began_s = time.perf_counter()
         metrics = self._evaluate([done.x[None]])[0] if self.due(done.round) else {}
-        self.eval_s += time.perf_counter() - began_s if metrics else 0.0
+        row = {name: getattr(done, name) for name in ROUND_COLUMNS} | metrics
         with storing(self._run_dir):
             if not self._job.settings.evaluate_every:
                 self._iterates.append(done.x)
             self._arrivals.append(done.arrival_s)
-            self.history.append({name: getattr(done, name) for name in self.history.columns[:-3]} | metrics)
+            self.history.append(row)
         self.recorded_s += done.collected_s
         self.clock_s, self._x = done.clock_s, done.x
         if not np.isfinite(metrics.get("train_loss", 0.0)):
             raise Diverged(f"the training loss of round {done.round} is not finite")
+        self._call_back(row)
+        self.eval_s += time.perf_counter() - began_s if metrics else 0.0
+
+    def call(self, callbacks: Iterable[Callback]) -> None:
+        """Has these functions called after every evaluation; the run ends when one returns True."""
+        self._callbacks += callbacks
+
+    def _call_back(self, row: dict[str, Any]) -> None:
+        if not self._callbacks:
+            return
+        self._since.append(row)
+        if "train_loss" in row:
+            evaluation = Evaluation(self._since, self._job.problem.objective.params(self._x))
+            wishes = [(callback, callback(evaluation)) for callback in self._callbacks]
+            ends = [getattr(callback, "reason", "callback") for callback, wish in wishes if wish is True]
+            self.stopped, self._since = next(iter(ends), None), []
 
     def evaluate(self) -> None:
         """Evaluates, in batches, the iterates of all rounds that have not been evaluated yet."""
         began_s = time.perf_counter()
         with storing(self._run_dir):
             if not self._job.settings.evaluate_every:
-                self.history.fill(self._evaluate(self._iterates.batches(BATCH)))
+                self.history.fill(self._evaluate(self._iterates.batches(iterates_at_once(len(self._x)))))
                 self._iterates.clear()
             elif self.history.count and "train_loss" not in self.history.last:  # ended early
                 self.history.fill(self._evaluate([self._x[None]]))
@@ -145,6 +169,8 @@ class Recorder:
                 hosts=np.array(hosts),
             )
             write_arrays(self._run_dir / MODEL, x=self._x)
+            if (encoder := self._job.problem.dataset.encoder) is not None:
+                encoder.save(self._run_dir / ENCODER)
             found = telemetry(self._job.scheme, arrival_s)
             found["workers"] |= {"host": list(hosts)} | more.pop("per_worker", {})
             found["blocks"]["train_loss"] = block_losses(*self._job.problem[:2], self._x, code.blocks)
@@ -157,11 +183,11 @@ class Recorder:
 
     def _time_to_target(self) -> float | None:
         """Seconds on the clock until the test metric reached the target; None if it never did."""
-        metric, target = self.history.columns[-1], self._job.settings.target
+        name, target = self.history.columns[-1], self._job.settings.target
         if target is None:
             return None
-        rows = (row for row in read_history(self._run_dir) if metric in row)
-        return next((row["clock_s"] for row in rows if reached(metric, row[metric], target)), None)
+        there = lambda row: name in row and reached(row[name], target, self._metric.more_is_better)
+        return next((row["clock_s"] for row in read_history(self._run_dir) if there(row)), None)
 
     def _evaluate(self, batches):
         if self._evaluator is None:
@@ -182,10 +208,12 @@ class Recorder:
             "late": settings.late,
             "data": dataset.name,
             "features": dataset.dim,
+            "classes": dataset.classes,
             "train_rows": len(dataset.train),
             "test_rows": len(dataset.test),
             "rounds": rounds,
-            "interrupted": rounds < settings.rounds,
+            "interrupted": rounds < settings.rounds and not self.stopped,
+            "stopped": self.stopped,
             "seed": settings.seed,
             "clock_s": self.clock_s,
             "ideal_s": ideal_s,
@@ -194,7 +222,8 @@ class Recorder:
             "eval_s": self.eval_s,
             "target": settings.target,
             "time_to_target_s": self._time_to_target(),
-            "final": {name: self.history.last.get(name) for name in self.history.columns[-3:]},
+            "more_is_better": self._metric.more_is_better,
+            "final": {name: self.history.last.get(name) for name in metric_columns(self._metric.name)},
             "versions": versions(),
         }
 
@@ -204,6 +233,11 @@ def _ideal_s(job: Job, rounds: int) -> float:
     if not rounds:
         return 0.0
     delays, owner = job.delays(), job.scheme.code.owner
+    exact = np.array([job.sampling.waits_for_exact(t) for t in range(rounds)])
     with jax.enable_x64(True):  # a rule may decode, which is exact only in float64
         arrival_s = jnp.stack([jnp.asarray(delays(t)[owner]) for t in range(rounds)])
-        return float(jax.lax.map(lambda s: collect(job.scheme, s)[1], arrival_s, batch_size=256).sum())
+        first_s = lambda scheme: jax.lax.map(lambda s: collect(scheme, s)[1], arrival_s, batch_size=256)
+        ideal_s = (
+            jnp.where(exact, first_s(job.scheme.exactly()), first_s(job.scheme)) if exact.any() else first_s(job.scheme)
+        )
+        return float(ideal_s.sum())

@@ -1,9 +1,20 @@
 """Every key of the `train` and `whatif` configs, with its rule and its documentation."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from erasurehead_jax.settings.policies import Late, OnLoss
-from erasurehead_jax.settings.rules import Setting, anything, choice, listed, number, optional, switch, text, whole
+from erasurehead_jax.settings.policies import Late, OnLoss, Snapshot
+from erasurehead_jax.settings.rules import (
+    Setting,
+    anything,
+    choice,
+    listed,
+    number,
+    optional,
+    share_or_whole,
+    switch,
+    text,
+    whole,
+)
 
 Workers = Annotated[int, Setting(whole(1), "processes that compute gradients")]
 Blocks = Annotated[int, Setting(whole(1), "blocks of training rows; by default one per worker")]
@@ -16,6 +27,17 @@ L2 = Annotated[
     float | None, Setting(optional(number()), "regularization in (1/N) sum of row losses + l2 ||x||^2; null: 1/N")
 ]
 Init = Annotated[str, Setting(text("zeros or normal"), "starting point")]
+Batch = Annotated[
+    float | int | None,
+    Setting(optional(share_or_whole()), "mini-batches: share, or number, of each block's rows; null: all rows"),
+]
+VarianceReduction = Annotated[
+    str | None, Setting(optional(choice("svrg")), "svrg: mini-batches corrected by the gradient at a snapshot")
+]
+SnapshotEvery = Annotated[int, Setting(whole(1), "svrg: rounds from one snapshot to the next")]
+SnapshotKind = Annotated[
+    Snapshot, Setting(choice(*Snapshot), "svrg: snapshots as the scheme decodes them, or exact ones, waited for")
+]
 X64 = Annotated[bool, Setting(switch(), "float64 parameters, gradients and messages")]
 Compute = Annotated[float, Setting(number(), "simulator only: seconds one worker needs for a pass over all data")]
 Overhead = Annotated[float, Setting(number(), "simulator only: seconds the master adds to every round")]
@@ -64,6 +86,10 @@ class Settings(NamedTuple):
     late: LateWork
     l2: L2
     init: Init
+    batch: Batch
+    variance_reduction: VarianceReduction
+    snapshot_every: SnapshotEvery
+    snapshot: SnapshotKind
     x64: X64
     compute_s: Compute
     overhead_s: Overhead
@@ -72,6 +98,13 @@ class Settings(NamedTuple):
     ]
     evaluate_every: Annotated[
         int | None, Setting(optional(whole(1)), "null: all iterates after training; N: every N rounds, off the clock")
+    ]
+    stop_at_target: Annotated[bool, Setting(switch(), "end the run once an evaluation has reached the target")]
+    patience: Annotated[
+        int | None, Setting(optional(whole(1)), "end the run after so many evaluations without a better test metric")
+    ]
+    callbacks: Annotated[
+        list[Any], Setting(anything("list of _target_"), "functions called on rank 0 after every evaluation")
     ]
     resume: Annotated[
         str | None, Setting(anything("folder | auto | null"), "a run directory to resume; auto: this run's own")
@@ -123,6 +156,10 @@ class WhatIfSettings(NamedTuple):
     late: LateWork
     l2: L2
     init: Init
+    batch: Batch
+    variance_reduction: VarianceReduction
+    snapshot_every: SnapshotEvery
+    snapshot: SnapshotKind
     x64: X64
     compute_s: Compute
     overhead_s: Overhead

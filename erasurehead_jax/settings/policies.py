@@ -12,6 +12,13 @@ class Late(StrEnum):
     WAIT = "wait"  # the master drains all workers before the next round, as the published code does
 
 
+class Snapshot(StrEnum):
+    """How SVRG's snapshots are taken."""
+
+    SCHEME = "scheme"  # with the scheme of the run, so that they may be approximate
+    EXACT = "exact"  # each waits until the exact gradient can be decoded
+
+
 class OnLoss(StrEnum):
     """What the master does when the stopping rule can no longer hold because workers are lost."""
 

@@ -36,6 +36,19 @@ def number(above: float | None = None) -> Rule:
     return Rule(lambda field, value: require_number(field, value, above), "number", schema)
 
 
+def share_or_whole() -> Rule:
+    """A fraction between 0 and 1, or a whole number, at least 1."""
+
+    def check(field: str, value: Any) -> None:
+        if not ((type(value) is float and 0 < value < 1) or (type(value) is int and value >= 1)):
+            raise ConfigError(
+                f"{field}={shown(value)}: must be a share between 0 and 1, such as 0.1, or a whole number of rows"
+            )
+
+    schema = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, whole(1).schema]}
+    return Rule(check, "share | whole number", schema)
+
+
 def choice(*values: str) -> Rule:
     """One of these strings."""
     schema = {"type": "string", "enum": list(values)}

@@ -9,23 +9,22 @@ import numpy as np
 
 from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.errors import Diverged, Status
-from erasurehead_jax.job import Job, JobSpec, instantiate, make_optimizer
+from erasurehead_jax.job import Job, JobSpec
 from erasurehead_jax.rundir.files import storing
 from erasurehead_jax.rundir.life import AbstractBackend, Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.settings.policies import Late
 from erasurehead_jax.simulation.engine import Point, Simulation
-from erasurehead_jax.tracking import AbstractTracking, Finished, report
+from erasurehead_jax.tracking import begin_tracking, report
 
 SIMULATED = "simulated"  # in place of a host name
 
 
-def make_point(job: Job, config: dict[str, Any]) -> Point:
+def make_point(job: Job) -> Point:
     """The point that simulates this job. Raises ConfigError for an unknown late policy."""
-    settings, optimizer = job.settings, make_optimizer(config)
-    return Point(
-        job.scheme, job.delay, settings.late, settings.compute_s, settings.overhead_s, optimizer, job.problem.l2
-    )
+    settings = job.settings
+    times = settings.compute_s, settings.overhead_s
+    return Point(job.scheme, job.delay, settings.late, *times, job.optimizer, job.problem.l2, job.sampling)
 
 
 def run_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> Ending:
@@ -33,12 +32,10 @@ def run_simulated(job: Job, spec: JobSpec, watch: Callable[[], None]) -> Ending:
     run_dir = Path(spec.run_dir)
     with storing(run_dir):
         recorder = Recorder(job, run_dir, job.problem.start(job.settings.seed))
-    ending, summary = live(spec, SimulatedBackend(job, make_point(job, spec.config), watch), recorder)
+    tracked = begin_tracking(job, spec, recorder)
+    ending, summary = live(spec, SimulatedBackend(job, make_point(job), watch), recorder)
     if summary:
-        report(
-            instantiate("tracking", spec.config, AbstractTracking),
-            Finished(run_dir, spec.config, spec.choices, summary),
-        )
+        report(job.tracking(), tracked._replace(summary=summary))
     return ending
 
 
@@ -65,6 +62,8 @@ class SimulatedBackend(AbstractBackend):
                 clock_s += float(played.wall_s)
                 recorder.write(self._record(t, clock_s, played, norm, np.asarray(runs.x[:, 0])))
                 self._watch()
+                if recorder.stopped:
+                    break
         except KeyboardInterrupt:
             return Ending(Status.INTERRUPTED, "interrupted")
         except Diverged as error:

@@ -37,6 +37,8 @@ class Output:
     def close(self, within_s: float) -> None:
         """Waits until everything is read, or the time is up: ranks that cannot be killed may still print."""
         self._thread.join(within_s)
+        if not self._thread.is_alive():
+            self._pipe.close()
         with contextlib.suppress(OSError):
             self._log.close()
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Progress:
                 self.started = True
             case Outcome():
                 self.outcome = message
-            case Failed() | Refused():
+            case Failed() | Refused() if self.outcome is None:
                 self.failed = self.failed or message
 
     @property
@@ -80,14 +81,14 @@ def run_ranks(spec: JobSpec, watch: Callable[[], None]) -> Ending:
     requests: list[int] = []
     cluster, log = spec.config["cluster"], Path(spec.run_dir) / LOG
     kind = (cluster["program"], cluster["options"], spec.config["workers"])
-    with _handling(requests):
+    with handling(requests):
         ranks, progress = _hand_over(spec, kind), Progress(connected=True)
         if ranks:
             ranks.output.follow(log)
-            _attend(ranks, spec, watch, requests, progress)
+            attend(ranks, spec, watch, requests, progress)
         if ranks is None or not (requests or progress.started):  # a rank has died since the last job
-            ranks, progress = _start(spec, kind, log), Progress()
-            _attend(ranks, spec, watch, requests, progress)
+            ranks, progress = start(spec, kind, log), Progress()
+            attend(ranks, spec, watch, requests, progress)
     watch()
     return _ending(spec, ranks, progress, requests)
 
@@ -121,7 +122,8 @@ def _leave_job(run_dir: Path, job: str) -> None:
         partial.write_text(job)
 
 
-def _start(spec: JobSpec, kind: tuple[Any, ...], log: Path) -> Ranks:
+def start(spec: JobSpec, kind: tuple[Any, ...], log: Path) -> Ranks:
+    """Starts ranks, whose output goes to this log."""
     starter = subprocess.Popen(
         command.command(spec),
         stdin=subprocess.DEVNULL,
@@ -134,20 +136,38 @@ def _start(spec: JobSpec, kind: tuple[Any, ...], log: Path) -> Ranks:
     return Ranks(starter, Output(starter.stdout, log), kind, Path(spec.run_dir))
 
 
-def _attend(ranks: Ranks, spec: JobSpec, watch: Callable[[], None], requests: list[int], progress: Progress) -> None:
-    """Waits until the job has ended; its ranks then wait for another one, or are ended."""
+def attend(
+    ranks: Ranks,
+    spec: JobSpec,
+    watch: Callable[[], None],
+    requests: list[int],
+    progress: Progress,
+    pass_on: Callable[[int], None] | None = None,
+) -> None:
+    """Waits until the job has ended; its ranks then wait for another one, or are ended.
+
+    The first signal in `requests` is passed on once the job has started: to the ranks, unless `pass_on` does so.
+    """
+    pass_on = pass_on or (lambda _: ranks.starter.send_signal(INTERRUPT))
     try:
-        _wait(ranks, watch, requests, spec.config["cluster"]["startup_s"], progress)
+        _wait(ranks, watch, requests, spec.config["cluster"]["startup_s"], progress, pass_on)
     finally:
         if progress.stay:
             _waiting.append(ranks._replace(run_dir=Path(spec.run_dir)))
         else:
             _end(ranks)
-            while message := ranks.output.next_message(0):
+            while message := ranks.output.next_message(0.0):
                 progress.take(message)
 
 
-def _wait(ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_s: float, progress: Progress) -> None:
+def _wait(
+    ranks: Ranks,
+    watch: Callable[[], None],
+    requests: list[int],
+    startup_s: float | int,
+    progress: Progress,
+    pass_on: Callable[[int], None],
+) -> None:
     """Waits until mpirun or srun has ended or, once a rank has reported an outcome or a failure, for FOLLOW_S more.
 
     A rank that dies before MPI_Init completes leaves the others there for ever: this ends the job at once if the rank
@@ -167,7 +187,7 @@ def _wait(ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_
             progress.take(Failed("a rank died or hung while the job was starting"))
             return
         if requests and not passed_on:
-            ranks.starter.send_signal(INTERRUPT)
+            pass_on(requests[0])
             passed_on = True
         if over_s is None and (progress.outcome or progress.failed):
             at_once = progress.outcome and (progress.outcome.hanging or progress.outcome.stay)
@@ -178,12 +198,8 @@ def _wait(ranks: Ranks, watch: Callable[[], None], requests: list[int], startup_
 
 def _ending(spec: JobSpec, ranks: Ranks, progress: Progress, requests: list[int]) -> Ending:
     interrupted = bool(requests) and requests[0] == signal.SIGINT
-    if progress.outcome is None and not requests:
-        reason = explain(ranks.output.text) if not progress.connected else None
-        if isinstance(progress.failed, Refused):
-            reason = progress.failed.reason
-        if reason:
-            raise ConfigError(f"{reason}; see {Path(spec.run_dir) / LOG}")
+    if progress.outcome is None and not requests and (reason := refusal(ranks, progress)):
+        raise ConfigError(f"{reason}; see {Path(spec.run_dir) / LOG}")
     if interrupted:
         return Ending(Status.INTERRUPTED, "interrupted")
     if progress.outcome:
@@ -199,6 +215,13 @@ def _ending(spec: JobSpec, ranks: Ranks, progress: Progress, requests: list[int]
             f"the master (rank 0) is lost ({spec.config['cluster']['program']} exited with {ranks.starter.returncode})"
         )
     return Ending(Status.FAILED, f"{text}\nsee {Path(spec.run_dir) / LOG}")
+
+
+def refusal(ranks: Ranks, progress: Progress) -> str | None:
+    """Why a job without an outcome could not run, if the user can fix that."""
+    if isinstance(progress.failed, Refused):
+        return progress.failed.reason
+    return None if progress.connected else explain(ranks.output.text)
 
 
 def _ranks_here(pid: int) -> int:
@@ -219,8 +242,14 @@ def _command_line(pid: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _handling(requests: list[int]) -> Iterator[None]:
-    """Collects Ctrl-C and requests to stop, except signals that are ignored (as a shell does for `&`)."""
+def handling(requests: list[int]) -> Iterator[None]:
+    """Collects Ctrl-C and requests to stop, except signals that are ignored (as a shell does for `&`).
+
+    Only the main thread of a process can: elsewhere the run goes on to its end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def collect(number: int, _: object) -> None:
         requests.append(number)

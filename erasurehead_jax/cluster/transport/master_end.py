@@ -1,6 +1,7 @@
 """The master's side of the transport, including the detection of dead workers."""
 
 import time
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from erasurehead_jax.cluster.transport.wire import (
     Release,
     Tag,
     from_everybody,
+    require_dead,
 )
 
 
@@ -40,18 +42,29 @@ class Lost(NamedTuple):
 
 
 class MasterEnd:
-    """The master's ends of all channels. `owner[m]` is the worker of message m; worker j is rank j + 1."""
+    """The master's ends of all channels. `owner[m]` is the worker of message m; worker j is rank j + 1.
 
-    def __init__(self, owner: Int[np.ndarray, " M"], workers: int, dim: int, dtype: np.dtype):
+    The workers in `absent` are treated as dead.
+    """
+
+    def __init__(
+        self,
+        owner: Int[np.ndarray, " M"],
+        workers: int,
+        dim: int,
+        dtype: np.dtype,
+        points: int = 1,
+        absent: Collection[int] = (),
+    ):
         self._comm = MPI.COMM_WORLD
         self._owner = owner
         self._workers = workers
-        self._dead = np.zeros(workers, bool)
-        self._losses: list[Lost] = []  # not yet reported
+        self._dead = np.isin(np.arange(workers), list(absent))
+        self._losses = [Lost(j) for j in sorted(absent)]  # not yet reported
         self.coordinates = self._hellos(dim)
-        self._outbox = [Packet(len(c), dtype) for c in self.coordinates]
+        self._outbox = [Packet(points * len(c), dtype) for c in self.coordinates]
         self._sends = [MPI.REQUEST_NULL] * workers
-        self._newest: tuple[int, np.ndarray | None, np.ndarray] = (STOP, None, np.zeros(workers))
+        self._newest: tuple[int, Sequence[np.ndarray], np.ndarray] = (STOP, (), np.zeros(workers))
         self._outdated = np.zeros(workers, bool)  # whether the worker's mailbox must be refilled
         self.sign_s = np.full(workers, time.perf_counter())  # when the worker last received a model or answered
         self._inbox = [Packet(len(self.coordinates[j]), dtype) for j in owner]
@@ -65,7 +78,8 @@ class MasterEnd:
     def _hellos(self, dim: int) -> list[Int[np.ndarray, " t"]]:
         """Waits until every worker is ready and has sent the coordinates it touches; empty for one that died before."""
         coordinates: list[np.ndarray] = [np.empty(0, np.int64)] * self._workers
-        for j, touched in from_everybody(Tag.HELLO, np.dtype(np.int64), self._lose):
+        absent = np.flatnonzero(self._dead).tolist()
+        for j, touched in from_everybody(Tag.HELLO, np.dtype(np.int64), self._lose, absent):
             if len(touched) == 1 and touched[0] == ALL:
                 touched = np.arange(dim)
             # Workers with the same blocks share one array, so that the model is gathered once for them.
@@ -75,20 +89,24 @@ class MasterEnd:
 
     def _lose(self, worker: int, error: MPI.Exception) -> None:
         """Records the loss of a worker. Raises any error other than the death of its process."""
-        if error.Get_error_class() != MPI.ERR_PROC_FAILED:
-            raise error
+        require_dead(error)
         if not self._dead[worker]:
             self._dead[worker] = True
             self._losses.append(Lost(worker))
 
-    def send_model(self, round_: int, x: Float[np.ndarray, " d"], delay_s: Float[np.ndarray, " k"]) -> None:
-        """Puts a new model into every mailbox. `x` and `delay_s` must not be modified afterwards."""
-        self._newest = (round_, x, delay_s)
+    def send_model(
+        self, round_: int, points: Sequence[Float[np.ndarray, " d"]], delay_s: Float[np.ndarray, " k"]
+    ) -> None:
+        """Puts a new model, or as many points as workers need, into every mailbox.
+
+        `points` and `delay_s` must not be modified afterwards.
+        """
+        self._newest = (round_, points, delay_s)
         self._outdated[:] = True
         self._fill_mailboxes()
 
     def _fill_mailboxes(self) -> None:
-        round_, x, delay_s = self._newest
+        round_, points, delay_s = self._newest
         gathered: dict[int, np.ndarray] = {}
         for j in np.flatnonzero(self._outdated & ~self._dead).tolist():
             if not self._taken(j):
@@ -96,14 +114,15 @@ class MasterEnd:
             packet = self._outbox[j]
             packet.label(round_, delay_s[j])
             content = packet.bytes
-            if x is None:
+            if not points:
                 content = packet.bytes[:HEADER]
             else:
                 touched = self.coordinates[j]
                 if id(touched) in gathered:
                     packet.payload[:] = gathered[id(touched)]
                 else:
-                    np.take(x, touched, out=packet.payload, mode="clip")  # "raise" would copy twice
+                    for x, part in zip(points, packet.payload.reshape(len(points), -1), strict=True):
+                        np.take(x, touched, out=part, mode="clip")  # "raise" would copy twice
                     gathered[id(touched)] = packet.payload
             try:
                 self._sends[j] = self._comm.Issend(content, j + 1, Tag.MODEL)
@@ -194,7 +213,7 @@ class MasterEnd:
 
     def dismiss(self) -> None:
         """Tells every worker that there are no more models. Answers that still arrive are dropped."""
-        self._newest = (STOP, None, np.zeros(self._workers))
+        self._newest = (STOP, (), np.zeros(self._workers))
         self._outdated[:] = True
         self._staying = set(range(self._workers))
 
@@ -231,7 +250,20 @@ class MasterEnd:
         rank, finalize. Returns whether they stay.
         """
         verdict = Release.SHRINK if not self.complete else Release.STAY if stay else Release.END
-        for j in np.flatnonzero(~self._dead).tolist():
+        self._release(verdict, ())
+        if verdict == Release.SHRINK:
+            self._comm.Shrink()
+        return verdict == Release.STAY
+
+    def keep_workers(self, hanging: Collection[int]) -> set[int]:
+        """After all goodbyes but those of the hanging workers, keeps the others for the next job, even if some are
+        dead. Returns those that are hanging or dead.
+        """
+        self._release(Release.STAY, hanging)
+        return {*hanging, *np.flatnonzero(self._dead).tolist()}
+
+    def _release(self, verdict: Release, hanging: Collection[int]) -> None:
+        for j in sorted({*np.flatnonzero(~self._dead).tolist()}.difference(hanging)):
             try:
                 self._comm.Send(np.array([verdict], np.uint8), j + 1, Tag.RELEASE)
             except MPI.Exception as error:
@@ -240,6 +272,3 @@ class MasterEnd:
             if not self._dead[self._owner[message]]:
                 self._receives[message].Cancel()
                 self._receives[message].Wait()
-        if verdict == Release.SHRINK:
-            self._comm.Shrink()
-        return verdict == Release.STAY

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
 from typing import Any
 
@@ -24,6 +24,7 @@ class Tag(IntEnum):
     JOB = 5
     INTRODUCTION = 6
     SIGN = 7  # a heartbeat
+    REPORT = 8  # whether a worker can do the job; why not
     ANSWER = 16
 
 
@@ -114,11 +115,14 @@ def introduce(mine: dict[str, Any]) -> list[dict[str, Any] | None]:
 
 
 def from_everybody(
-    tag: int, dtype: np.dtype, lose: Callable[[int, MPI.Exception], None]
+    tag: int, dtype: np.dtype, lose: Callable[[int, MPI.Exception], None], absent: Collection[int] = ()
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields one message from every worker, in order of arrival; calls `lose` for a worker that fails to send it."""
+    """Yields one message from every worker, in order of arrival; calls `lose` for a worker that fails to send it.
+
+    Nothing is expected from the workers in `absent`.
+    """
     comm, status, nap = MPI.COMM_WORLD, MPI.Status(), Nap()
-    silent = set(range(size() - 1))
+    silent = set(range(size() - 1)).difference(absent)
     while silent:
         nap()
         for j in sorted(silent):
@@ -136,17 +140,64 @@ def from_everybody(
 def hand_out(job: str) -> None:
     """Sends the next job to every worker that waits in `take_job`; an empty one means that there are no more."""
     for j in range(1, size()):
-        MPI.COMM_WORLD.Send(np.frombuffer(job.encode(), np.uint8), j, Tag.JOB)
+        _send_job(j, job)
+
+
+def hand_out_without(absent: Collection[int], job: str) -> set[int]:
+    """The same to all workers but these. Returns the absent ones, with those that turned out to be dead."""
+    missing = set(absent)
+    for j in sorted(set(range(size() - 1)) - missing):
+        try:
+            _send_job(j + 1, job)
+        except MPI.Exception as error:
+            require_dead(error)
+            missing.add(j)
+    return missing
 
 
 def take_job() -> str:
     """Waits for the master's next job; empty if there are no more."""
-    comm, status, nap = MPI.COMM_WORLD, MPI.Status(), Nap()
-    while not comm.Iprobe(0, Tag.JOB, status):
+    length, nap = np.zeros(1, np.int64), Nap()
+    coming = MPI.COMM_WORLD.Irecv(length, 0, Tag.JOB)
+    while not coming.Test():  # a probe would not notice that the master has died
         nap()
-    job = np.empty(status.Get_count(MPI.BYTE), np.uint8)
-    comm.Recv(job, 0, Tag.JOB)
+    job = np.empty(length[0], np.uint8)
+    MPI.COMM_WORLD.Recv(job, 0, Tag.JOB)
     return job.tobytes().decode()
+
+
+def _send_job(rank: int, job: str) -> None:
+    content = np.frombuffer(job.encode(), np.uint8)
+    MPI.COMM_WORLD.Send(np.array([len(content)]), rank, Tag.JOB)
+    MPI.COMM_WORLD.Send(content, rank, Tag.JOB)
+
+
+def report(reason: str) -> None:
+    """Tells the master why this worker cannot do the job that it took; empty if it can."""
+    MPI.COMM_WORLD.Send(np.frombuffer(reason.encode(), np.uint8), 0, Tag.REPORT)
+
+
+def reports(absent: Collection[int]) -> tuple[list[str], set[int]]:
+    """The reports of all workers but these, and the absent ones, with those that died before their report."""
+    missing = set(absent)
+
+    def lose(worker: int, error: MPI.Exception) -> None:
+        require_dead(error)
+        missing.add(worker)
+
+    messages = from_everybody(Tag.REPORT, np.dtype(np.uint8), lose, absent)
+    return [content.tobytes().decode() for _, content in messages], missing
+
+
+def require_dead(error: MPI.Exception) -> None:
+    """Raises any error other than the death of the other process."""
+    if error.Get_error_class() != MPI.ERR_PROC_FAILED:
+        raise error
+
+
+def shrink() -> None:
+    """Removes dead ranks, with which MPI_Finalize would hang; all others must call it too."""
+    MPI.COMM_WORLD.Shrink()
 
 
 def finalize() -> None:

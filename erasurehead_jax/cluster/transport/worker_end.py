@@ -26,11 +26,12 @@ class WorkerEnd:
         messages: list[int],
         dtype: np.dtype,
         sign_every_s: float,
+        points: int = 1,
     ):
         self._comm = MPI.COMM_WORLD
         length = dim if touched is None else len(touched)
         # Three models: the one in use, the newest, and the one being received.
-        self._models = [Packet(length, dtype) for _ in range(3)]
+        self._models = [Packet(points * length, dtype) for _ in range(3)]
         self._used, self._ready, self._incoming = 0, -1, 1
         self._answers = {m: Packet(length, dtype) for m in messages}
         self._sends = dict.fromkeys(messages, MPI.REQUEST_NULL)

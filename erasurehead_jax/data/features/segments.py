@@ -7,7 +7,7 @@ the next level.
 
 from functools import reduce
 from itertools import pairwise
-from operator import add as plus
+from operator import add
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -42,20 +42,21 @@ class Group(eqx.Module):
             return self._sums_of_models(x, value)
         terms = [_gather(x, index) * v for index, v in zip(self.index, value, strict=True)]
         if self.index.ndim == 2:
-            return reduce(plus, terms)
+            return reduce(add, terms)
         zero = jnp.zeros((), x.dtype)
-        add = lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True))
-        return reduce(plus, lax.reduce(tuple(terms), (zero,) * CHAINS, add, (1,)))
+        each = lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True))
+        a, b, c, d = lax.reduce(tuple(terms), (zero,) * CHAINS, each, (1,))
+        return (a + b) + (c + d)
 
     def _sums_of_models(self, x: Array, value: Array) -> Array:
         by_entry = lambda array: jnp.moveaxis(jnp.asarray(array), 1, -1).reshape(-1, self.segments)
 
-        def add(total, entries):
+        def step(total, entries):
             v, index = entries
             return total + scaled(v, x.at[index].get(mode="promise_in_bounds")), None
 
         start = jnp.zeros((self.segments, *x.shape[1:]), x.dtype)
-        return lax.scan(add, start, (by_entry(value), by_entry(self.index)))[0]
+        return lax.scan(step, start, (by_entry(value), by_entry(self.index)))[0]
 
 
 class Segments(eqx.Module):
@@ -108,7 +109,7 @@ class Entries(NamedTuple):
     """Rows in compressed form, and a zero after the last of them, which fills segments up."""
 
     value: Shaped[np.ndarray, " entries_and_zero"]
-    column: Int[np.ndarray, " entries_and_zero"]
+    source: Int[np.ndarray, " entries_and_zero"]
     start: Int[np.ndarray, " m_plus_1"]
 
 
@@ -168,7 +169,7 @@ def _cut(entries: Entries) -> tuple[tuple[Group, ...], Int[np.ndarray, " segment
 def _group(entries: Entries, begin: np.ndarray, size: np.ndarray, length: int) -> Group:
     inside = np.arange(length) < size[:, None]
     at = np.where(inside, begin[:, None] + np.arange(length), -1)
-    value, index = entries.value[at], entries.column[at].astype(_smallest(entries.column))
+    value, index = entries.value[at], entries.source[at].astype(_smallest(entries.source))
     if length <= UNROLLED:
         return Group(np.ascontiguousarray(value.T), np.ascontiguousarray(index.T))
     chains = lambda each: np.ascontiguousarray(each.reshape(-1, CHAINS, length // CHAINS).swapaxes(0, 1))

@@ -34,7 +34,7 @@ class Sparse(AbstractFeatures):
         rows.sum_duplicates()
         rows.eliminate_zeros()
         start, column = (np.asarray(each, np.int32) for each in (rows.indptr, rows.indices))
-        return cls(np.asarray(rows.data), column, start, matrix.shape[1], _longest(start))
+        return cls(np.asarray(rows.data), column, start, int(rows.shape[1]), _longest(start))  # pyright: ignore
 
     @property
     def rows(self) -> int:
@@ -78,7 +78,7 @@ class Sparse(AbstractFeatures):
         if value.dtype.kind not in "fiub":
             return f"features: type {value.dtype}; must be numbers"
         row_of = lambda entry: np.searchsorted(start, entry, side="right") - 1
-        if column.size and (column.min() < 0 or column.max() >= self.columns):
+        if column.size and not (column.min() >= 0 and column.max() < self.columns):
             entry = int(np.argmax((column < 0) | (column >= self.columns)))
             return f"row {row_of(entry)}: {column[entry]} must be a column, from 0 to {self.columns - 1}"
         if not (finite := np.isfinite(value)).all():
@@ -146,9 +146,9 @@ class PackedSparse(AbstractFeatures):
 
     def take(self, rows: Int[AnyArray, " taken"] | slice) -> AbstractFeatures:
         some = self.entries.take(rows)
-        if isinstance(some, SomeRows):
-            return SomeRows(self, some.numbers)
-        return PackedSparse.from_entries(some) if isinstance(some, Sparse) else some
+        if isinstance(some, Sparse):
+            return PackedSparse.from_entries(some)
+        return SomeRows(self, some.numbers) if isinstance(some, SomeRows) else some
 
     def touched(self) -> None:
         return None

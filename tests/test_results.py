@@ -1,0 +1,127 @@
+"""A finished run at work: predictions from Python and from the command, on columns like those of the training data."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from harness import execute
+from sklearn.metrics import roc_auc_score
+
+import erasurehead_jax as eh
+from erasurehead_jax.data import array_dataset, synthetic, table_dataset
+from erasurehead_jax.training import train
+
+RNG = np.random.default_rng(0)
+ROWS = 400
+AGE, TOWN = RNG.normal(40, 12, ROWS), RNG.choice(["Ely", "Bath", "Wells"], ROWS)
+SCORE = (AGE - 40) / 12 + (TOWN == "Bath") + RNG.normal(0, 0.5, ROWS)
+FRAME = pd.DataFrame({"age": np.where(RNG.random(ROWS) < 0.05, np.nan, AGE), "town": TOWN})
+KINDS = {
+    "logistic": (eh.Logistic(), np.where(SCORE > 0.3, "yes", "no")),
+    "softmax": (eh.Softmax(), np.array(["low", "middle", "top"])[np.digitize(SCORE, [-0.5, 1])]),
+    "least squares": (eh.LeastSquares(), SCORE),
+    "Poisson": (eh.Poisson(), RNG.poisson(np.exp(0.3 * SCORE))),
+    "network": (eh.Model(model=eh.MLP(hidden=[4])), np.where(SCORE > 0.3, "yes", "no")),
+}
+SCHEME = eh.egc(workers=4, load=2)
+
+
+def trained(folder: Path, objective: eh.AbstractObjective, dataset: eh.Dataset, **more: Any) -> eh.Run:
+    return train(dataset, objective, SCHEME, run_dir=folder / "run", rounds=30, optimizer=eh.nesterov(0.2), **more)
+
+
+@pytest.mark.parametrize(("objective", "target"), KINDS.values(), ids=KINDS)
+def test_a_loaded_run_predicts_as_the_run_itself(objective: eh.AbstractObjective, target: np.ndarray, tmp_path: Path):
+    data = table_dataset(FRAME.assign(target=target), "target", test=FRAME.assign(target=target))
+    run = trained(tmp_path, objective, data)
+    loaded = eh.load(run.folder)
+    predicted = run.predict(FRAME)
+    np.testing.assert_array_equal(loaded.predict(FRAME.iloc[::-1])[::-1], predicted)
+    if data.train.target.dtype.kind in "US":
+        assert set(predicted) <= set(target) and run.classes == tuple(sorted(set(target)))
+        found = loaded.predict_proba(FRAME)
+        np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+        np.testing.assert_array_equal(np.array(run.classes)[found.argmax(1)], predicted)
+        assert np.mean(predicted == target) == pytest.approx(_accuracy(run, target), abs=1e-9)
+    else:
+        assert run.classes is None and np.corrcoef(predicted, target)[0, 1] > 0.2
+        with pytest.raises(eh.ConfigError, match="gives no probabilities; use predict"):
+            run.predict_proba(FRAME)
+
+
+def _accuracy(run: eh.Run, target: np.ndarray) -> float:
+    """The accuracy that the run has recorded, or the one that agrees with its AUC."""
+    final = run.summary["final"]
+    if "test_accuracy" in final:
+        return final["test_accuracy"]
+    assert roc_auc_score(target == "yes", run.predict_proba(FRAME)[:, 1]) == pytest.approx(final["test_auc"])
+    return float(np.mean(run.predict(FRAME) == target))
+
+
+def test_parameters_as_their_user_knows_them(tmp_path: Path):
+    objective, target = KINDS["network"]
+    run = trained(tmp_path, objective, table_dataset(FRAME.assign(target=target), "target"))
+    first, last = eh.load(run.folder).params
+    assert first.weight.shape == (6, 4) and last.bias.shape == (2,)  # age, constant, three towns, others
+    np.testing.assert_array_equal(first.weight, run.params[0].weight)
+
+
+def test_other_columns_are_refused(tmp_path: Path):
+    objective, target = KINDS["logistic"]
+    run = trained(tmp_path, objective, table_dataset(FRAME.assign(target=target), "target"))
+    for frame, says in (
+        (FRAME.drop(columns="town"), "column town: not in the table"),
+        (FRAME.assign(height=1), "column height: not in the training data"),
+    ):
+        with pytest.raises(eh.ConfigError, match=says):
+            run.predict(frame)
+    unseen = FRAME.assign(town="Truro")
+    assert set(run.predict(unseen)) <= {"no", "yes"}
+
+
+def test_arrays_and_data_without_an_encoder(tmp_path: Path):
+    X = np.column_stack([AGE / 40, SCORE])
+    run = trained(tmp_path, eh.LeastSquares(), array_dataset(X, SCORE))
+    np.testing.assert_allclose(eh.load(run.folder).predict(X), run.predict(X))
+    with pytest.raises(eh.ConfigError, match="rows of shape"):
+        run.predict(X[:, :1])
+    synthetic_run = trained(tmp_path / "synthetic", eh.Logistic(), data := synthetic(rows=1003, fields=3, categories=9))
+    assert set(synthetic_run.predict(data.test.features)) == {-1.0, 1.0}
+    with pytest.raises(eh.ConfigError, match="X: has 2 columns, but the model 28"):
+        synthetic_run.predict(X)
+    with pytest.raises(eh.ConfigError, match=r"its data came from no file"):
+        synthetic_run.predict("rows.csv")
+
+
+def test_an_objective_of_a_script_must_be_given(tmp_path: Path):
+    class Mine(eh.Logistic):
+        """Nobody can import this class."""
+
+    objective, target = Mine(), KINDS["logistic"][1]
+    run = trained(tmp_path, objective, table_dataset(FRAME.assign(target=target), "target"))
+    with pytest.raises(eh.ConfigError, match=r"pass it, as load\(.*objective=\.\.\.\)"):
+        eh.load(run.folder).predict(FRAME)
+    np.testing.assert_array_equal(eh.load(run.folder, Mine()).predict(FRAME), run.predict(FRAME))
+
+
+def test_the_command_writes_what_python_predicts(tmp_path: Path):
+    objective, target = KINDS["logistic"]
+    FRAME.assign(target=target).to_csv(tmp_path / "train.csv", index=False)
+    from erasurehead_jax.data import table
+
+    run = trained(tmp_path, objective, table(str(tmp_path / "train.csv"), "target"))
+    FRAME.to_csv(tmp_path / "new.csv", index=False)
+    command = ["erasurehead_jax.predict", str(run.folder), "new.csv"]
+    done = execute([sys.executable, "-m", *command], tmp_path)
+    assert done.returncode == 0, done.stderr
+    table_ = pd.read_csv(io.StringIO(done.stdout))
+    assert list(table_) == ["prediction", "probability_no", "probability_yes"]
+    assert table_["prediction"].tolist() == run.predict(FRAME).tolist()
+    np.testing.assert_allclose(table_["probability_yes"], run.predict_proba(FRAME)[:, 1], rtol=1e-6)
+    refused = execute([sys.executable, "-m", *command[:-1], "missing.csv"], tmp_path)
+    assert refused.returncode == 2 and "missing.csv" in refused.stderr and refused.stderr.count("\n") == 1
+    assert execute([sys.executable, "-m", "erasurehead_jax.predict", ".", "new.csv"], tmp_path).returncode == 2
