@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from scipy import sparse
 
 from erasurehead_jax.data import AbstractFeatures, Dense, Mixed, OneHot, Rows, Sparse
+from erasurehead_jax.data.features import segments
 from erasurehead_jax.data.features.batch import PaddedSparse, SomeRows
 from erasurehead_jax.objectives import Logistic
 
@@ -32,6 +33,13 @@ def packed(matrix: sparse.csr_array) -> tuple[AbstractFeatures, np.ndarray]:
     return features.restrict(features.touched()), matrix.toarray()[:, features.touched()]
 
 
+def in_many_groups(matrix: sparse.csr_array) -> tuple[AbstractFeatures, np.ndarray]:
+    """A group for every length of segments, as large matrices have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "LEAST", 1)
+        return packed(matrix)
+
+
 def mixed() -> tuple[Mixed, np.ndarray]:
     rng = np.random.default_rng(3)
     dense, words = rng.standard_normal((M, 3)), power_law(M, 40, 5)
@@ -54,6 +62,7 @@ LAYOUTS = {
     "sparse": of_matrix(power_law(M, 50, 6)),
     "packed": packed(power_law(M, 50, 6)),
     "packed, rows and columns of several segments": packed(power_law(M, 300, 200)),
+    "packed, in many groups": in_many_groups(power_law(M, 60, 60)),
     "packed, one row": packed(power_law(1, 5000, 4000)),
     "packed, one column": packed(power_law(400, 1, 2)),
     "packed, empty": packed(sparse.csr_array((M, 4))),
@@ -79,8 +88,12 @@ def test_rows_are_taken_by_number_or_by_a_traced_number(features: AbstractFeatur
     x, numbers = rng.standard_normal(matrix.shape[1]), rng.integers(0, len(matrix), 7)
     r = rng.standard_normal(7)
     rows = Rows(features, np.arange(len(matrix)))
-    traced = jax.jit(lambda at: (rows.take(at).features @ x, rows.take(at).features.rmatvec(r), rows.take(at).target))
-    for z, g, target in (traced(numbers), traced.__wrapped__(numbers)):  # pyright: ignore
+
+    def take(at):
+        some = rows.take(at)
+        return some.features @ x, some.features.rmatvec(r), some.target
+
+    for z, g, target in (jax.jit(take)(numbers), jax.jit(lambda: take(numbers))()):  # traced, and as they are
         np.testing.assert_allclose(z, matrix[numbers] @ x, atol=1e-11)
         np.testing.assert_allclose(g, matrix[numbers].T @ r, atol=1e-11)
         np.testing.assert_array_equal(target, numbers)
@@ -94,22 +107,32 @@ def test_what_is_computed_from_products_is_differentiated(features: AbstractFeat
     x, target = rng.standard_normal(matrix.shape[1]), rng.choice([-1.0, 1.0], len(matrix))
     rows, weights = Rows(features, target), rng.standard_normal(len(matrix))
     expected = jax.grad(lambda x: (weights * Logistic().loss(matrix @ x, target)).sum())(x)
-    automatic = jax.grad(lambda x: (weights * Logistic().row_losses(x, rows)).sum())(x)
-    np.testing.assert_allclose(automatic, expected, atol=1e-11)
-    np.testing.assert_allclose(Logistic().gradient(x, rows, weights), expected, atol=1e-11)
-    both = jnp.stack([x, -x])
-    np.testing.assert_allclose(jax.vmap(features.matvec)(both), np.asarray(both) @ matrix.T, atol=1e-11)
+    loss = lambda x: (weights * Logistic().row_losses(x, rows)).sum()
+    both = jax.jit(lambda x: (jax.grad(loss)(x), Logistic().gradient(x, rows, weights)))
+    for gradient in both(x):
+        np.testing.assert_allclose(gradient, expected, atol=1e-11)
 
 
-@settings(max_examples=20)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.integers(1, 90))
-def test_the_touched_columns_are_all_that_matter(seed: int, rows: int, columns: int, entries: int):
-    matrix = power_law(rows, columns, entries, seed)
-    features = Sparse.from_scipy(matrix)
-    touched = features.touched()
-    np.testing.assert_array_equal(touched, np.flatnonzero(np.abs(matrix.toarray()).sum(0)))
-    x = np.random.default_rng(seed).standard_normal(columns)
-    np.testing.assert_allclose(features.restrict(touched).matvec(x[touched]), matrix @ x, atol=1e-11)
+def test_products_are_mapped_over():
+    features, matrix = LAYOUTS["mixed, restricted"]
+    x = np.random.default_rng(2).standard_normal((3, features.dim))
+    np.testing.assert_allclose(jax.jit(jax.vmap(features.matvec))(x), x @ matrix.T, atol=1e-11)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.integers(1, 90), st.integers(1, 200))
+def test_segments_are_the_matrix(seed: int, rows: int, columns: int, entries: int, least: int):
+    matrix, x = power_law(rows, columns, entries, seed), np.random.default_rng(seed).standard_normal(columns)
+    np.testing.assert_array_equal(Sparse.from_scipy(matrix).touched(), np.flatnonzero(abs(matrix).sum(0)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "LEAST", least)
+        made = segments.Segments.from_csr(matrix)
+    source, sums = x, np.empty(0)
+    for groups in made.levels:
+        for group in groups:
+            by_segment = np.moveaxis(np.asarray(group.value * source[group.index]), 1, 0)
+            sums = np.append(sums, by_segment.reshape(group.segments, -1).sum(1))
+        source = sums
+    np.testing.assert_allclose(sums[made.place], matrix @ x, atol=1e-11)
 
 
 def test_a_mini_batch_costs_its_own_rows_unless_one_row_is_very_long():

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Shaped, UInt
 
 from erasurehead_jax.types import AnyArray
 
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 CHAINS = 4  # sums of a long segment that are carried on side by side, because an addition waits for the one before
 UNROLLED = 8  # segments up to this length are summed as one expression
 LEAST = 8192  # entries of a group; smaller groups are padded to the next length, because a group costs microseconds
@@ -80,7 +80,7 @@ class Segments(eqx.Module):
             done = count[owner] == 1
             place[row[owner[done]]] = sums + np.flatnonzero(done)
             if done.all():
-                return cls(tuple(levels), place.astype(np.uint32), np.ones((), np.float32))
+                return cls(tuple(levels), place.astype(_smallest(place)), np.ones((), np.float32))
             several = np.flatnonzero(count > 1)
             left = np.flatnonzero(~done)
             left = left[np.argsort(owner[left], kind="stable")]
@@ -169,7 +169,7 @@ def _cut(entries: Entries) -> tuple[tuple[Group, ...], Int[np.ndarray, " segment
 def _group(entries: Entries, begin: np.ndarray, size: np.ndarray, length: int) -> Group:
     inside = np.arange(length) < size[:, None]
     at = np.where(inside, begin[:, None] + np.arange(length), -1)
-    value, index = entries.value[at], entries.source[at].astype(np.uint32)
+    value, index = entries.value[at], entries.source[at].astype(_smallest(entries.source))
     if length <= UNROLLED:
         return Group(np.ascontiguousarray(value.T), np.ascontiguousarray(index.T))
     chains = lambda each: np.ascontiguousarray(each.reshape(-1, CHAINS, length // CHAINS).swapaxes(0, 1))
@@ -178,3 +178,8 @@ def _group(entries: Entries, begin: np.ndarray, size: np.ndarray, length: int) -
 
 def _and_zero(array: np.ndarray) -> np.ndarray:
     return np.concatenate([array, np.zeros(1, array.dtype)])
+
+
+def _smallest(index: np.ndarray) -> type[np.unsignedinteger]:
+    """The type that is fastest to read."""
+    return np.uint16 if index.max(initial=0) < 2**16 else np.uint32
