@@ -111,7 +111,7 @@ class Gap:
     """Writes F(x) - F(x*) after every evaluation, where F is the regularised softmax loss on the training rows."""
 
     def __init__(self, data: eh.Dataset, path: Path):
-        self._X, self._path = np.asarray(data.train.features.inputs(np.dtype(float))), path
+        self._X, self._path = np.asarray(data.train.features.matrix, float), path  # pyright: ignore
         self._y = np.asarray(data.train.target)
         least = minimize(self.loss, np.zeros(self._X.shape[1] * 10), jac=True, method="L-BFGS-B", options=TIGHT)
         self._least = least.fun

@@ -84,7 +84,7 @@ BAD = {
     "cluster.program=null": "cluster.program=null: must be the name of a program",
     "workers=4294967296 blocks=4294967296": "workers=4294967296: must be below 2^32",
     "rouns=3": "rouns=3: unknown setting; did you mean rounds?",
-    "+batch_size=100": "batch_size=100: unknown setting; --help lists the known ones",
+    "+batch_size=100": "batch_size=100: unknown setting; did you mean batch?",
     "+early_stopping=true": "early_stopping=true: unknown setting; --help lists the known ones",
     "+wait_fro=3": "wait_fro=3: unknown setting; did you mean wait_for?",
     "+cluster.heart_beat_s=3": "cluster.heart_beat_s=3: unknown setting; did you mean heartbeat_s?",

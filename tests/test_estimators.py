@@ -1,8 +1,6 @@
 """The estimators against scikit-learn's own checks and models; pipelines, searches, both backends."""
 
 import pickle
-import runpy
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -93,10 +91,10 @@ def test_the_model_is_that_of_ridge(intercept: bool, sparse: bool):
 def test_the_intercept_is_not_penalised():
     X, y = DIABETES.data, DIABETES.target
     always = CodedClassifier(l2=1e6).fit(X, y > 100)
-    assert always.predict_proba(X)[:, 1] == pytest.approx((y > 100).mean(), abs=1e-6)
-    model = CodedRegressor(l2=100.0, optimizer=optax.sgd(0.004), rounds=1500).fit(X - X.mean(0) + 0.1, y)
-    theirs = Ridge(alpha=100.0 * len(y)).fit(X - X.mean(0) + 0.1, y)
-    np.testing.assert_allclose(model.predict(X), theirs.predict(X), rtol=1e-4)
+    assert always.predict_proba(X)[:, 1] == pytest.approx((y > 100).mean(), abs=1e-3)
+    X = StandardScaler().fit_transform(X) + 0.1  # not centred
+    model = CodedRegressor(l2=1.0, optimizer=optax.sgd(0.05), rounds=500).fit(X, y)
+    np.testing.assert_allclose(model.predict(X), Ridge(alpha=len(y)).fit(X, y).predict(X), rtol=1e-9)
 
 
 @given(
@@ -281,8 +279,3 @@ def test_real_ranks_train_the_same_model(estimator: Any):
     np.testing.assert_allclose(real.coef_, simulated.coef_, rtol=1e-10)
     np.testing.assert_allclose(real.intercept_, simulated.intercept_, rtol=1e-10)
     assert list(real.history_) == list(simulated.history_) and all(real.history_["exact"])
-
-
-def test_the_example_runs(capsys: pytest.CaptureFixture[str]):
-    runpy.run_path(str(Path(__file__).parent.parent / "examples" / "pipeline.py"))
-    assert len(capsys.readouterr().out.splitlines()) == 5

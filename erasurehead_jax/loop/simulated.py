@@ -77,4 +77,4 @@ def _simulated(setup: Setup) -> Iterator[AbstractRounds]:
     yield SimulatedRounds(setup)
 
 
-SIMULATOR = Backend(defaults, _simulated)
+SIMULATOR = Backend(lambda: defaults(["backend=simulate"]), _simulated)

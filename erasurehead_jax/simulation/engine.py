@@ -153,6 +153,7 @@ class Batch(NamedTuple):
     """What distinguishes concurrent runs. Runs are the first axis of every leaf."""
 
     numbers: Any  # the numbers in which their points differ
+    times: Any  # those of them on which the times of rounds depend
     init: Key  # of the starting point
     delay: Key  # of the delays
     seed: Int[AnyArray, " runs"]
@@ -173,19 +174,19 @@ class _Fixed:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _play(fixed: _Fixed, rounds: int, batch: Batch, backlog_s: Float[Array, "runs k"], t: Int[AnyArray, ""]):
-    """Simulates rounds; returns the backlogs after them, and the rounds."""
+def _play(fixed: _Fixed, rounds: int, times: Any, keys: Any, backlog_s: Float[Array, "runs k"], t: Int[AnyArray, ""]):
+    """Simulates rounds of runs with these numbers and keys; returns the backlogs after them, and the rounds."""
     common, mesh = fixed.parts
 
     def one(numbers, backlog_s, key, t):
         return play(eqx.combine(numbers, common), backlog_s, key, t)
 
-    def all_rounds(batch, backlog_s, t):
-        step = lambda backlog_s, t: jax.vmap(one, in_axes=(0, 0, 0, None))(batch.numbers, backlog_s, batch.delay, t)
+    def all_rounds(times, keys, backlog_s, t):
+        step = lambda backlog_s, t: jax.vmap(one, in_axes=(0, 0, 0, None))(times, backlog_s, keys, t)
         return jax.lax.scan(step, backlog_s, t + jnp.arange(rounds, dtype=jnp.int32))
 
-    specs = {"in_specs": (FIRST, FIRST, SHARED), "out_specs": (FIRST, SECOND)}
-    return shard_map(all_rounds, mesh=mesh, **specs, check_vma=False)(batch, backlog_s, t)
+    specs = {"in_specs": (FIRST, FIRST, FIRST, SHARED), "out_specs": (FIRST, SECOND)}
+    return shard_map(all_rounds, mesh=mesh, **specs, check_vma=False)(times, keys, backlog_s, t)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -301,8 +302,8 @@ class Simulation:
         returned invalid weights.
         """
         with jax.enable_x64(True):
-            timed = batch._replace(numbers=_times(batch.numbers))
-            backlog_s, played = _play(self._timed, rounds, timed, runs.backlog_s, np.int32(runs.t))
+            differing = batch.times, batch.delay
+            backlog_s, played = _play(self._timed, rounds, *differing, runs.backlog_s, np.int32(runs.t))
         played = Round(*map(np.asarray, played))
         self._scheme.report(bool(played.unsound.any()), bool(played.broken_promise.any()))
         w, t = played.w.astype(jnp.result_type(float)), np.arange(runs.t, runs.t + rounds, dtype=np.int32)
@@ -313,7 +314,7 @@ class Simulation:
     def _batch(self, which: Sequence[int], seeds: Sequence[int]) -> Batch:
         numbers = jax.tree.map(lambda values: values[np.asarray(which)], self._numbers)
         seed = np.asarray(seeds, np.uint32)
-        return Batch(numbers, *jax.vmap(run_keys)(seed), seed)
+        return Batch(numbers, _times(numbers), *jax.vmap(run_keys)(seed), seed)
 
     def _drawn(self, seeds: list[int], rounds: list[int]) -> Int[np.ndarray, "rounds runs rows"] | None:
         """The rows of the mini-batches, block by block; None without mini-batches."""

@@ -103,7 +103,7 @@ class _Streams:
     def look(self, progress: Progress) -> None:
         """Notices that rank 0 has ended and has not said how, which other ranks may not."""
         if self._ended_s is not None and time.monotonic() > self._ended_s + LAST_WORDS_S:
-            progress.take(Failed("the script's process was killed, or ended with os._exit"))
+            progress.take(Failed("the script's process (rank 0) is lost: it was killed, or ended with os._exit"))
 
     def _hand_over(self) -> None:
         while self._process is None:
