@@ -160,3 +160,9 @@ def test_a_warning_after_the_last_round_is_shown(tmp_path: Path, capsys: pytest.
     with RoundsBar(tmp_path, rounds=5, workers=2, label="erasurehead", starting="compiling"):
         (tmp_path / "train.log").write_text("2026-01-01 12:00:00,000 WARNING the dashboard is down\n")
     assert "the dashboard is down" in capsys.readouterr().err
+
+
+def test_a_command_does_not_hide_the_function_of_its_name():
+    script = "import erasurehead_jax.train, erasurehead_jax.whatif, erasurehead_jax.report, erasurehead_jax as eh\n"
+    script += "print(*map(callable, (eh.train, eh.whatif, eh.report)))"
+    assert run(Path(sys.executable), "-c", script).stdout.split() == ["True"] * 3
