@@ -22,6 +22,7 @@ from erasurehead_jax.types import AnyArray
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 CHAINS = 4  # sums of a long segment that are carried on side by side, because an addition waits for the one before
 UNROLLED = 8  # segments up to this length are summed as one expression
+FUSED = 8  # entries of a segment that are added in one step for several models: 7 ms against 18 for 16 models
 LEAST = 8192  # entries of a group; smaller groups are padded to the next length, because a group costs microseconds
 
 
@@ -56,7 +57,8 @@ class Group(eqx.Module):
             return total + scaled(v, x.at[index].get(mode="promise_in_bounds")), None
 
         start = jnp.zeros((self.segments, *x.shape[1:]), x.dtype)
-        return lax.scan(step, start, (by_entry(value), by_entry(self.index)))[0]
+        unroll = min(FUSED, self.index.size // max(1, self.segments))
+        return lax.scan(step, start, (by_entry(value), by_entry(self.index)), unroll=unroll)[0]
 
 
 class Segments(eqx.Module):

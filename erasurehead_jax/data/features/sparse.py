@@ -13,6 +13,7 @@ from erasurehead_jax.data.features.batch import PaddedSparse, SomeRows
 from erasurehead_jax.data.features.segments import Segments, product, scaled
 from erasurehead_jax.types import AnyArray
 
+PADDED_COST = 3  # of an entry of a mini-batch, padding included, in entries of all rows
 CHUNK = 2**14  # entries processed together, which bounds the memory for several models
 
 
@@ -53,7 +54,11 @@ class Sparse(AbstractFeatures):
     def take(self, rows: Int[AnyArray, " taken"] | slice) -> AbstractFeatures:
         if isinstance(rows, jax.Array):
             few = self.longest * len(rows) <= len(self.value)
-            return self._padded(rows) if few else SomeRows(self, rows)
+            return self.padded(rows) if few else SomeRows(self, rows)
+        return self.numbered(rows)
+
+    def numbered(self, rows: Int[np.ndarray, " taken"] | slice) -> "Sparse":
+        """The rows of these numbers, which are not traced."""
         rows = np.arange(self.rows)[rows]
         start = np.asarray(self.start, np.int64)
         lengths = start[rows + 1] - start[rows]
@@ -61,6 +66,16 @@ class Sparse(AbstractFeatures):
         entry = np.repeat(start[rows] - ends + lengths, lengths) + np.arange(lengths.sum())
         begins = np.append(0, ends).astype(np.int32)
         return Sparse(self.value[entry], self.column[entry], begins, self.columns, _longest(begins))
+
+    def padded(self, rows: Int[Array, " taken"]) -> PaddedSparse:
+        """The rows of these numbers, which may be traced, all as long as the longest."""
+        start = jnp.asarray(self.start)
+        begin, end = (start.at[at].get(mode="promise_in_bounds") for at in (rows, rows + 1))
+        entry = begin + jnp.arange(self.longest, dtype=start.dtype)[:, None]
+        inside = entry < end
+        entry = jnp.where(inside, entry, 0)
+        value, column = (jnp.asarray(each).at[entry].get(mode="clip") for each in (self.value, self.column))
+        return PaddedSparse(jnp.where(inside, value, 0), column, self.columns)
 
     def touched(self) -> Int[np.ndarray, " t"]:
         seen = np.zeros(self.columns, bool)
@@ -105,15 +120,6 @@ class Sparse(AbstractFeatures):
             total, _ = jax.lax.scan(add, total, [e[: chunks * CHUNK].reshape(chunks, CHUNK) for e in entries])
         return add(total, [e[chunks * CHUNK :] for e in entries])[0]
 
-    def _padded(self, rows: Int[Array, " taken"]) -> "PaddedSparse":
-        start = jnp.asarray(self.start)
-        begin, end = (start.at[at].get(mode="promise_in_bounds") for at in (rows, rows + 1))
-        entry = begin + jnp.arange(self.longest, dtype=start.dtype)[:, None]
-        inside = entry < end
-        entry = jnp.where(inside, entry, 0)
-        value, column = (jnp.asarray(each).at[entry].get(mode="clip") for each in (self.value, self.column))
-        return PaddedSparse(jnp.where(inside, value, 0), column, self.columns)
-
 
 class PackedSparse(AbstractFeatures):
     """Sparse rows of a worker, by row and by column, so that both products are gathers: XLA's scatters are slower."""
@@ -145,10 +151,10 @@ class PackedSparse(AbstractFeatures):
         return product(self.by_column, self.by_row, jnp.asarray(r))
 
     def take(self, rows: Int[AnyArray, " taken"] | slice) -> AbstractFeatures:
-        some = self.entries.take(rows)
-        if isinstance(some, Sparse):
-            return PackedSparse.from_entries(some)
-        return SomeRows(self, some.numbers) if isinstance(some, SomeRows) else some
+        if isinstance(rows, jax.Array):
+            few = PADDED_COST * self.entries.longest * len(rows) <= len(self.entries.value)
+            return self.entries.padded(rows) if few else SomeRows(self, rows)
+        return PackedSparse.from_entries(self.entries.numbered(rows))
 
     def touched(self) -> None:
         return None
