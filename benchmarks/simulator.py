@@ -30,7 +30,8 @@ from erasurehead_jax import (
 )
 from erasurehead_jax.data import amazon, synthetic
 from erasurehead_jax.optimizers import gd
-from erasurehead_jax.simulation.engine import Point, Simulation
+from erasurehead_jax.simulation.engine import Simulation
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.studies.montecarlo import timer
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX sizes its thread pools, at its first use

@@ -17,7 +17,8 @@ from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.sampling import make_sampling
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.settings.policies import Late, Snapshot
-from erasurehead_jax.simulation.engine import Point, Simulation
+from erasurehead_jax.simulation.engine import Simulation
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.training import train
 
 HISTORY = ["round", "clock_s", "waited", "exact", "decode_error"]

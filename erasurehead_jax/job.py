@@ -103,10 +103,6 @@ class Job(NamedTuple):
     tracking: Callable[[], Any]
     callbacks: tuple[Callable[..., Any], ...]
 
-    def scheme_in(self, t: int) -> Scheme:
-        """The scheme of round t, which may have to be exact."""
-        return self.scheme.exactly() if self.sampling.waits_for_exact(t) else self.scheme
-
     def delays(self) -> Callable[[int], Float[np.ndarray, " k"]]:
         """A function from a round to the seconds that each worker sleeps; the same in both backends."""
         code, (_, key) = self.scheme.code, run_keys(self.settings.seed)

@@ -60,6 +60,11 @@ class Run:
         found = self.summary.get("classes")
         return None if found is None else tuple(found)
 
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a row of the features."""
+        return tuple(self.summary.get("row_shape", [self.summary["features"]]))  # version 0.1 had no images
+
     @cached_property
     def encoder(self) -> "AbstractEncoder | None":
         """What turns a user's columns into features, as fitted on the training rows."""
@@ -102,8 +107,8 @@ class Run:
         if isinstance(X, str | Path):
             raise ConfigError(f"{self.folder}: its data came from no file, so that {X} cannot be read like them")
         features = Dense(np.asarray(X))
-        if features.dim != self.summary["features"]:
-            raise ConfigError(f"X: has {features.dim} columns, but the model {self.summary['features']}")
+        if features.row_shape != self.row_shape:
+            raise ConfigError(f"X: has rows of shape {features.row_shape}, but the model {self.row_shape}")
         return features
 
     def _scores(self, X: Any) -> np.ndarray:
@@ -137,7 +142,7 @@ def bound_to_template(objective: "AbstractObjective", run: Run) -> "AbstractObje
 
     from erasurehead_jax.data import Dataset, Dense, Rows
 
-    blank = run.encoder.blank() if run.encoder else Dense(np.zeros((1, run.summary["features"])))
+    blank = run.encoder.blank() if run.encoder else Dense(np.zeros((1, *run.row_shape)))
     rows = Rows(blank, np.zeros(len(blank), int if run.classes else float))
     with jax.enable_x64(run.x.dtype == np.float64):
         return objective.bind(Dataset(run.summary["data"], rows, rows, run.classes))

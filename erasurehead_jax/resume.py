@@ -64,6 +64,8 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
             saved = cfg.copy()
         else:
             _override(saved, cfg, HydraConfig.get().overrides.task)
+            for name in cfg.keys() - saved.keys():  # settings that its version did not have
+                saved[name] = cfg[name]
         saved.resume = None
         config, job = check(saved)
         if config["backend"] != "mpi":

@@ -69,6 +69,14 @@ def make_sampling(
     return Sampling(int(size), share, every, svrg and snapshot == Snapshot.EXACT)
 
 
+def drawn_rows_of_all(
+    seed: int, t: int, bounds: Int[np.ndarray, " n_plus_1"], batch: int
+) -> Int[np.ndarray, " n_times_batch"]:
+    """The rows of all blocks that are in the mini-batch of round t, block by block. `bounds` are the blocks'."""
+    first_and_rows = enumerate(zip(bounds[:-1].tolist(), np.diff(bounds).tolist(), strict=True))
+    return np.concatenate([first + drawn_rows(seed, t, i, rows, batch) for i, (first, rows) in first_and_rows])
+
+
 def drawn_rows(seed: int, t: int, block: int, rows: int, batch: int) -> Int[np.ndarray, " batch"]:
     """The rows of a block of `rows` rows that are in the mini-batch of round t, in ascending order.
 

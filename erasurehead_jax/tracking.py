@@ -22,7 +22,7 @@ from erasurehead_jax.rundir.callbacks import Callback, Evaluation
 from erasurehead_jax.rundir.files import (
     ARRIVALS,
     MODEL,
-    history_columns,
+    ROUND_COLUMNS,
     measured_columns,
     read_history,
     replacing,
@@ -151,11 +151,11 @@ class Wandb(AbstractTracking):
     def begin(self, run: Tracked) -> bool:
         if not _installed():
             return False  # `report` says so
-        self._open(run)
+        _sessions[run.run_dir] = self._open(run)
         return True
 
     def log(self, run: Tracked) -> None:
-        _log_rows(run)
+        _log_rows(_sessions[run.run_dir], run)
 
     def report(self, run: Tracked) -> None:
         if not _installed():
@@ -167,8 +167,8 @@ class Wandb(AbstractTracking):
         try:
             import wandb  # late: half a second to import
 
-            session = wandb.run or self._open(run)
-            _log_rows(run)
+            session = _sessions.pop(run.run_dir, None) or self._open(run)
+            _log_rows(session, run)
             session.summary.update(run.summary)
             _log_once(wandb, session, run)
             session.finish()
@@ -180,7 +180,7 @@ class Wandb(AbstractTracking):
                     del os.environ[name]
 
     def _open(self, run: Tracked) -> Any:
-        """Opens the session of this run, which W&B keeps as `wandb.run`."""
+        """Opens a session for this run, beside any that a script has of its own."""
         folder = run.run_dir / "wandb"
         folder.mkdir(exist_ok=True)
         for name in WANDB_FOLDERS:
@@ -209,9 +209,10 @@ class Wandb(AbstractTracking):
             id=before["id"],
             resume="allow" if before["id"] else None,
             mode=None if "WANDB_MODE" in os.environ or _logged_in() else "offline",
+            reinit="create_new",
             settings=settings,
         )
-        axis, clock, *others = history_columns("")[:-3]
+        axis, clock, *others = ROUND_COLUMNS
         session.define_metric(axis)
         session.define_metric(clock, step_metric=axis, summary="none")  # the summary has the total
         for name in others:
@@ -221,18 +222,18 @@ class Wandb(AbstractTracking):
         return session
 
 
+_sessions: dict[Path, Any] = {}  # of the runs that are live, by their directory
+
+
 def _reported(run: Tracked) -> dict[str, Any]:
     """The W&B id of the run and the rounds that W&B has: of an earlier session, if the run is resumed, or so far."""
     path = run.run_dir / "wandb" / "reported.json"
     return json.loads(path.read_text()) if path.exists() else {"id": None, "rounds": 0}
 
 
-def _log_rows(run: Tracked) -> None:
+def _log_rows(session: Any, run: Tracked) -> None:
     """Logs the rounds that W&B does not have."""
-    import wandb
-
-    session, known = wandb.run, _reported(run)["rounds"]
-    assert session is not None
+    known = _reported(run)["rounds"]
     rows = [row for row in read_history(run.run_dir) if row["round"] >= known]
     for row in rows:
         session.log(row, step=int(row["round"]))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from erasurehead_jax import ByCode, Decodable, FractionalRepetition, NoDelay, Scheme, Uncoded
 from erasurehead_jax.delays import AbstractDelay, Exponential
-from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.stopping import AnyOf, Count
 from erasurehead_jax.studies.figures import decode_errors, round_times
 from erasurehead_jax.studies.grid import GridPoint

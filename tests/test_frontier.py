@@ -12,7 +12,7 @@ from erasurehead_jax import ByCode, Decodable, FractionalRepetition, NoDelay, Sc
 from erasurehead_jax.delays import AbstractDelay, Exponential, ShiftedExponential, Trace
 from erasurehead_jax.errors import Diverged
 from erasurehead_jax.rundir.targets import SLACK
-from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.stopping import AnyOf, Count
 from erasurehead_jax.studies.frontier import FEWEST, Estimate, default_target, estimate, frontier, times_to
 from erasurehead_jax.studies.grid import GridPoint

@@ -14,7 +14,7 @@ from erasurehead_jax import ConfigError, FractionalRepetition, NoDelay
 from erasurehead_jax.delays import SlowWorkers
 from erasurehead_jax.rundir.kinds import Kind
 from erasurehead_jax.settings import CONFIG_DIR
-from erasurehead_jax.simulation.engine import stack
+from erasurehead_jax.simulation.rounds import stack
 from erasurehead_jax.studies.grid import CHOICES, Grid, GridPoint, grid_points, stackable
 from erasurehead_jax.types import Late
 

@@ -36,7 +36,8 @@ from erasurehead_jax.rundir.files import history_columns
 from erasurehead_jax.rundir.metrics import evaluator
 from erasurehead_jax.rundir.targets import SLACK
 from erasurehead_jax.seeds import run_keys
-from erasurehead_jax.simulation.engine import Point, Simulation
+from erasurehead_jax.simulation.engine import Simulation
+from erasurehead_jax.simulation.rounds import Point
 
 M, K = 83, 3
 IMAGES = np.random.default_rng(0).standard_normal((M, 8, 8)).astype(np.float32)

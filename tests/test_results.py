@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,10 +93,34 @@ def test_arrays_and_data_without_an_encoder(tmp_path: Path):
         run.predict(X[:, :1])
     synthetic_run = trained(tmp_path / "synthetic", eh.Logistic(), data := synthetic(rows=1003, fields=3, categories=9))
     assert set(synthetic_run.predict(data.test.features)) == {-1.0, 1.0}
-    with pytest.raises(eh.ConfigError, match="X: has 2 columns, but the model 28"):
+    with pytest.raises(eh.ConfigError, match=r"X: has rows of shape \(2,\), but the model \(28,\)"):
         synthetic_run.predict(X)
     with pytest.raises(eh.ConfigError, match=r"its data came from no file"):
         synthetic_run.predict("rows.csv")
+
+
+class Patches:
+    """A model that needs the two axes of an image."""
+
+    targets = "numbers"
+
+    def init(self, key: Any, dataset: eh.Dataset) -> jax.Array:
+        return jnp.zeros(dataset.train.features.matrix.shape[1])  # pyright: ignore
+
+    def predict(self, params: jax.Array, images: jax.Array) -> jax.Array:
+        return images.sum(2) @ params
+
+    def loss(self, params: jax.Array, images: jax.Array, target: jax.Array) -> jax.Array:
+        return (target - self.predict(params, images)) ** 2
+
+
+def test_a_model_of_images_is_loaded_without_an_encoder(tmp_path: Path):
+    images = RNG.normal(size=(60, 3, 4))
+    rows = eh.Rows(eh.Dense(images), images.sum((1, 2)))
+    run = trained(tmp_path, eh.Model(model=Patches()), eh.Dataset("images", rows, rows))
+    loaded = eh.load(run.folder, eh.Model(model=Patches()))
+    assert run.params.shape == loaded.params.shape == (3,)
+    np.testing.assert_array_equal(loaded.predict(images), run.predict(images))
 
 
 def test_an_objective_of_a_script_must_be_given(tmp_path: Path):

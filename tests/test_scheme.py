@@ -37,7 +37,7 @@ from erasurehead_jax import (
 from erasurehead_jax.job import build_scheme
 from erasurehead_jax.scheme import _warn_once
 from erasurehead_jax.settings import CONFIG_DIR
-from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.studies.grid import GridPoint
 from erasurehead_jax.studies.montecarlo import time_grid
 from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights

@@ -45,7 +45,8 @@ from erasurehead_jax.data import Rows, block_bounds, synthetic
 from erasurehead_jax.objectives import METRICS, Metric
 from erasurehead_jax.optimizers import agd, gd, nesterov
 from erasurehead_jax.scheme import collect
-from erasurehead_jax.simulation.engine import Point, Simulation, play, sharing, stack
+from erasurehead_jax.simulation.engine import Simulation, sharing
+from erasurehead_jax.simulation.rounds import Point, play, stack
 from erasurehead_jax.studies import montecarlo
 from erasurehead_jax.studies.bounds import STEP_SIZES, simulate_convergence
 from erasurehead_jax.studies.grid import GridPoint
@@ -257,7 +258,7 @@ import jax, os
 cores = len(os.sched_getaffinity(0))
 jax.config.update("jax_num_cpu_devices", max(cores, 2))
 from erasurehead_jax import ByCode, CyclicRepetition, Decodable, Exponential, Scheme
-from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.studies.grid import GridPoint
 from erasurehead_jax.studies.montecarlo import time_grid
 point = Point(Scheme(CyclicRepetition(30, 30, 3), Decodable(), ByCode()), Exponential(0.5), "cancel")

@@ -76,7 +76,8 @@ class Protocol:
         require_choice("late", late, LATE)
         require_choice("cluster.on_loss", on_loss, OnLoss)
         self.scheme = scheme  # of the current round
-        self._usual, self._exact, self._sampling = scheme, scheme.exactly(), sampling
+        self._usual, self._sampling = scheme, sampling
+        self._exact = scheme.exactly() if sampling.exact_snapshots else scheme
         self.late = late
         self.round = -1
         self.alive = np.ones(scheme.code.workers, bool)

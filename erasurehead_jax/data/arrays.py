@@ -12,7 +12,7 @@ from erasurehead_jax.data.encoder import AbstractEncoder
 from erasurehead_jax.data.features import Dense
 from erasurehead_jax.data.frames import require_file, unreadable
 from erasurehead_jax.data.prepared import prepared
-from erasurehead_jax.data.split import require_limit, require_split, split
+from erasurehead_jax.data.split import require_limit, require_split, with_test_rows
 from erasurehead_jax.data.svmlight import sparse_dataset
 from erasurehead_jax.errors import ConfigError
 
@@ -70,7 +70,7 @@ def arrays(
             test = content["X_test"], content["y_test"]
         return array_dataset(content["X"], content["y"], test, test_share=test_share, split_seed=split_seed)
 
-    files = {"data.path": path} if test_path is None else {"data.path": path, "data.test_path": test_path}
+    files = {"data.path": path, "data.test_path": test_path}
     return prepared(NAME, files, settings, make)
 
 
@@ -92,11 +92,8 @@ def array_dataset(
     X = np.asarray(X)
     y = as_targets(X, y)
     encoder = ArrayEncoder(list(X.shape[1:]), str(X.dtype))
-    everything = Rows(encoder.features(X), y)
-    if test is None:
-        train_rows, test_rows = split(NAME, y, test_share, split_seed)
-        return Dataset(NAME, everything.take(train_rows), everything.take(test_rows), encoder=encoder)
-    return Dataset(NAME, everything, Rows(encoder.features(test[0]), as_targets(*test, "_test")), encoder=encoder)
+    given = None if test is None else Rows(encoder.features(test[0]), as_targets(*test, "_test"))
+    return with_test_rows(NAME, Rows(encoder.features(X), y), given, test_share, split_seed, encoder)
 
 
 def _read(path: str | Path, *names: str, field: str = "data.path") -> dict[str, np.ndarray]:

@@ -25,14 +25,15 @@ LAYOUT, ENCODER = "dataset.json", "encoder.json"
 
 
 def prepared(
-    name: str, files: Mapping[str, str | Path], settings: dict[str, Any], make: Callable[[], Dataset]
+    name: str, files: Mapping[str, str | Path | None], settings: dict[str, Any], make: Callable[[], Dataset]
 ) -> Dataset:
     """The data set `name` from the prepared cache, which first gets what `make` returns if necessary.
 
-    `files` are the paths by the setting that names them. It is prepared again if a file or a setting changes. Raises
-    ConfigError for a missing file and an unusable cache.
+    `files` are the paths by the setting that names them, None where it names none. The data set is prepared again if a
+    file or a setting changes. Raises ConfigError for a missing file and an unusable cache.
     """
-    stamp = json.dumps([FORMAT, *(_stamp(field, path) for field, path in files.items()), settings], sort_keys=True)
+    stamps = [_stamp(field, path) for field, path in files.items() if path is not None]
+    stamp = json.dumps([FORMAT, *stamps, settings], sort_keys=True)
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:12]
     kept = [base / "prepared" / f"{name}-{digest}" for base in cache_dirs()]
     folder = next((each for each in kept if each.is_dir()), kept[-1])

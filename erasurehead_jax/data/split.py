@@ -5,6 +5,8 @@ from jaxtyping import Int, Shaped
 
 from erasurehead_jax.data.check import NUMBERS, first_fraction
 from erasurehead_jax.data.classes import MOST_CLASSES
+from erasurehead_jax.data.dataset import Dataset, Rows
+from erasurehead_jax.data.encoder import AbstractEncoder
 from erasurehead_jax.errors import ConfigError, require_number, require_whole
 
 
@@ -40,6 +42,16 @@ def split(
     strata = _strata(name, target, min(tests, rows - tests))
     train, test = train_test_split(np.arange(rows), test_size=test_share, random_state=split_seed, stratify=strata)
     return np.asarray(train), np.asarray(test)
+
+
+def with_test_rows(
+    name: str, train: Rows, test: Rows | None, test_share: float, split_seed: int, encoder: AbstractEncoder
+) -> Dataset:
+    """The data set of these training rows and test rows; without the latter, a share of the former is split off."""
+    if test is None:
+        train_rows, test_rows = split(name, np.asarray(train.target), test_share, split_seed)
+        train, test = train.take(train_rows), train.take(test_rows)
+    return Dataset(name, train, test, encoder=encoder)
 
 
 def _strata(name: str, target: np.ndarray, smallest_part: int) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from erasurehead_jax.data.encoder import AbstractEncoder
 from erasurehead_jax.data.features.sparse import Sparse
 from erasurehead_jax.data.frames import require_file, unreadable
 from erasurehead_jax.data.prepared import prepared
-from erasurehead_jax.data.split import require_limit, require_split, split
+from erasurehead_jax.data.split import require_limit, require_split, with_test_rows
 from erasurehead_jax.errors import ConfigError
 
 NAME = "svmlight"
@@ -76,7 +76,7 @@ def svmlight(
         X, *more = (_widened(each, first, columns, path) for each in both)
         return sparse_dataset(X, y, None if test is None else (more[0], test[1]), test_share, split_seed, first)
 
-    files = {"data.path": path} if test_path is None else {"data.path": path, "data.test_path": test_path}
+    files = {"data.path": path, "data.test_path": test_path}
     return prepared(NAME, files, settings, make)
 
 
@@ -91,11 +91,8 @@ def sparse_dataset(
     """The data set of a SciPy sparse matrix (m, columns) and its targets, and of test rows or a share split off."""
     encoder = SparseEncoder(X.shape[1], first)
     y = as_targets(X, y)
-    train = Rows(encoder.features(X), y)
-    if test is None:
-        train_rows, test_rows = split(NAME, y, test_share, split_seed)
-        return Dataset(NAME, train.take(train_rows), train.take(test_rows), encoder=encoder)
-    return Dataset(NAME, train, Rows(encoder.features(test[0]), as_targets(*test, "_test")), encoder=encoder)
+    given = None if test is None else Rows(encoder.features(test[0]), as_targets(*test, "_test"))
+    return with_test_rows(NAME, Rows(encoder.features(X), y), given, test_share, split_seed, encoder)
 
 
 def _read(path: str | Path, limit_rows: int | None = None, field: str = "data.path") -> tuple[Any, np.ndarray]:

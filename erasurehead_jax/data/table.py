@@ -47,7 +47,7 @@ def table(
         test = None if test_path is None else read_frame(test_path, limit_rows, "data.test_path")
         return table_dataset(frame, target, test=test, **settings)
 
-    files = {"data.path": path} if test_path is None else {"data.path": path, "data.test_path": test_path}
+    files = {"data.path": path, "data.test_path": test_path}
     return prepared(NAME, files, settings | {"target": target, "limit_rows": limit_rows}, make)
 
 

@@ -73,9 +73,11 @@ class Loss:
         vectors = [jax.ShapeDtypeStruct((size,), self.parameters.dtype) for size in (self.parameters.count, m)]
         gradient = lambda x, weights, *leaves: self.gradient(x, structure.unflatten(leaves), weights)
         platforms = ["cpu"] if os.environ.get("JAX_PLATFORMS") == "cpu" else ["cpu", "cuda"]
+        program = jax.jit(gradient)
+        program.trace(*vectors, *shapes)  # an error of the script's keeps its traceback; below, only JAX objects
         try:
-            return bytes(export.export(jax.jit(gradient), platforms=platforms)(*vectors, *shapes).serialize())
-        except (NotImplementedError, TypeError, ValueError) as error:
+            return bytes(export.export(program, platforms=platforms)(*vectors, *shapes).serialize())
+        except (NotImplementedError, ValueError) as error:
             raise ConfigError(
                 f"loss: cannot be sent to the ranks ({str(error).splitlines()[0]}); must be a program for JAX alone, "
                 "without jax.debug.print or other callbacks into Python"

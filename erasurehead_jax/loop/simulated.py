@@ -14,11 +14,11 @@ from erasurehead_jax.data import block_bounds
 from erasurehead_jax.errors import ConfigError, Diverged
 from erasurehead_jax.job import build_delay, build_sampling, build_scheme
 from erasurehead_jax.loop.rounds import NOT_FINITE, AbstractRounds, Backend, Info, Setup
-from erasurehead_jax.sampling import drawn_rows
+from erasurehead_jax.sampling import drawn_rows_of_all
 from erasurehead_jax.seeds import run_keys
 from erasurehead_jax.settings import read_settings
 from erasurehead_jax.settings.compose import defaults
-from erasurehead_jax.simulation.engine import Point, play
+from erasurehead_jax.simulation.rounds import Point, play
 
 
 class SimulatedRounds(AbstractRounds):
@@ -67,9 +67,8 @@ class SimulatedRounds(AbstractRounds):
         if (size := self._sampling.batch) is None:
             return np.asarray(self._sum(x, self._rows, np.repeat(w, sizes).astype(x.dtype)))
         weights = np.repeat(w * sizes / size, size).astype(x.dtype)
-        blocks = enumerate(sizes.tolist())
-        drawn = [self._bounds[i] + drawn_rows(self._seed, self._t, i, held, size) for i, held in blocks]
-        return np.asarray(self._sum_drawn(x, self._rows, weights, np.concatenate(drawn)))
+        drawn = drawn_rows_of_all(self._seed, self._t, self._bounds, size)
+        return np.asarray(self._sum_drawn(x, self._rows, weights, drawn))
 
 
 @contextlib.contextmanager

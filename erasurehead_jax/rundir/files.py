@@ -53,7 +53,7 @@ def history_columns(metric: str) -> list[str]:
 def measured_columns(run_dir: Path) -> list[str]:
     """The columns of a run's history.csv that an evaluation fills."""
     with (run_dir / HISTORY).open(newline="") as file:
-        return next(csv.reader(file))[-3:]
+        return [name for name in next(csv.reader(file)) if name not in ROUND_COLUMNS]
 
 
 def require_empty(run_dir: Path) -> None:

@@ -208,6 +208,7 @@ class Recorder:
             "late": settings.late,
             "data": dataset.name,
             "features": dataset.dim,
+            "row_shape": dataset.train.features.row_shape,
             "classes": dataset.classes,
             "train_rows": len(dataset.train),
             "test_rows": len(dataset.test),
@@ -233,11 +234,11 @@ def _ideal_s(job: Job, rounds: int) -> float:
     if not rounds:
         return 0.0
     delays, owner = job.delays(), job.scheme.code.owner
-    exact = np.array([job.sampling.waits_for_exact(t) for t in range(rounds)])
     with jax.enable_x64(True):  # a rule may decode, which is exact only in float64
         arrival_s = jnp.stack([jnp.asarray(delays(t)[owner]) for t in range(rounds)])
         first_s = lambda scheme: jax.lax.map(lambda s: collect(scheme, s)[1], arrival_s, batch_size=256)
-        ideal_s = (
-            jnp.where(exact, first_s(job.scheme.exactly()), first_s(job.scheme)) if exact.any() else first_s(job.scheme)
-        )
+        ideal_s = first_s(job.scheme)
+        if job.sampling.exact_snapshots:
+            exact = np.array([job.sampling.waits_for_exact(t) for t in range(rounds)])
+            ideal_s = jnp.where(exact, first_s(job.scheme.exactly()), ideal_s)
         return float(ideal_s.sum())

@@ -14,7 +14,8 @@ from erasurehead_jax.rundir.files import storing
 from erasurehead_jax.rundir.life import AbstractBackend, Ending, live
 from erasurehead_jax.rundir.recorder import Recorder, RoundRecord
 from erasurehead_jax.settings.policies import Late
-from erasurehead_jax.simulation.engine import Point, Simulation
+from erasurehead_jax.simulation.engine import Simulation
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.tracking import begin_tracking, report
 
 SIMULATED = "simulated"  # in place of a host name

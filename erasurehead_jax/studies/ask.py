@@ -17,7 +17,7 @@ from erasurehead_jax.rundir.metrics import why_no_metric
 from erasurehead_jax.sampling import make_sampling
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.schemes import name_of
-from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.studies.grid import GridPoint
 from erasurehead_jax.studies.study import Study, Timed, Trained, progress_bar
 

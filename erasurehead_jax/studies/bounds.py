@@ -16,7 +16,8 @@ from erasurehead_jax.delays import Exponential
 from erasurehead_jax.objectives import LeastSquares
 from erasurehead_jax.optimizers import gd
 from erasurehead_jax.scheme import Scheme
-from erasurehead_jax.simulation.engine import Point, Simulation
+from erasurehead_jax.simulation.engine import Simulation
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.stopping import Count
 
 WORKERS, LOAD, HEARD = 30, 3, 15

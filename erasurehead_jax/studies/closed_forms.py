@@ -9,7 +9,7 @@ from erasurehead_jax import theory
 from erasurehead_jax.codes import FractionalRepetition, Uncoded
 from erasurehead_jax.decoding import ByCode
 from erasurehead_jax.delays import Exponential, ShiftedExponential
-from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.stopping import AnyOf, Count, Decodable
 
 

@@ -16,7 +16,7 @@ from erasurehead_jax.job import build_sampling, build_scheme, instantiate, make_
 from erasurehead_jax.rundir.kinds import Kind
 from erasurehead_jax.schemes import kind_of
 from erasurehead_jax.settings import WhatIfSettings, check_values
-from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.simulation.rounds import Point
 
 GROUPS = ("scheme", "delay")  # axes whose values name config files
 SAMPLING = ("batch", "variance_reduction", "snapshot_every", "snapshot")

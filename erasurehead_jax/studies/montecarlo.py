@@ -26,7 +26,8 @@ from erasurehead_jax.job import Problem
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.rundir.metrics import scorer
 from erasurehead_jax.seeds import run_keys
-from erasurehead_jax.simulation.engine import Point, Simulation, sharing, stack, timing
+from erasurehead_jax.simulation.engine import Simulation, sharing
+from erasurehead_jax.simulation.rounds import Point, stack, timing
 from erasurehead_jax.studies.grid import GridPoint, label_columns, stackable
 
 SHARE = 0.4  # the fraction of the free memory that a chunk of training runs may use

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from erasurehead_jax.delays import Trace
 from erasurehead_jax.rundir.kinds import Kind
 from erasurehead_jax.rundir.wording import metric_value
-from erasurehead_jax.simulation.engine import Point
+from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.studies.frontier import FEWEST, Estimate, estimate, times_to
 from erasurehead_jax.studies.grid import GridPoint
 from erasurehead_jax.studies.montecarlo import Trainings

@@ -25,6 +25,11 @@ class AbstractFeatures(eqx.Module):
     def dim(self) -> int:
         """d."""
 
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a row in what a model is given: more than one axis for images."""
+        return (self.dim,)
+
     def __matmul__(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
         return self.matvec(x)
 

@@ -23,6 +23,10 @@ class Dense(AbstractFeatures):
     def dim(self) -> int:
         return math.prod(self.matrix.shape[1:])
 
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return self.matrix.shape[1:]
+
     def inputs(self, dtype: np.dtype) -> Array:
         return jnp.asarray(self.matrix, dtype)
 
