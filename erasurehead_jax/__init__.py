@@ -4,18 +4,18 @@ The public names are those of __init__.pyi. They load when used: a report needs 
 """
 
 import sys
-import types
+from types import ModuleType
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
-class _Package(types.ModuleType):
+class _Package(ModuleType):
     """Importing the module of a command (train, whatif, report) does not hide the function of the same name."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if not (name in __all__ and isinstance(value, types.ModuleType)):
+        if not (name in __all__ and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 
