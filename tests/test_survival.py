@@ -1,10 +1,12 @@
 """Real ranks that are killed, frozen, interrupted and resumed, and faulty answers."""
 
+import contextlib
 import os
 import platform
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from harness import LIMIT_S, SMALL, SMALL_DATA, TESTS, Finished, Live, execute, 
 
 from erasurehead_jax import FractionalRepetition
 from erasurehead_jax.cluster.launch.command import find_program
-from erasurehead_jax.cluster.signals import CONNECTED
+from erasurehead_jax.cluster.launch.output import Output
+from erasurehead_jax.cluster.signals import CONNECTED, MARK
 
 pytestmark = pytest.mark.mpi
 TWELVE = (*SMALL_DATA, "workers=12", "load=3", "wait_for=8", "optimizer.step_size=2", "tracking=none", "x64=true")
@@ -306,6 +309,25 @@ def test_no_rank_outlives_the_launcher(tmp_path: Path, number: signal.Signals):
         while ranks_of(run.run_dir):
             assert time.monotonic() < until_s
             time.sleep(0.1)
+
+
+def test_a_slow_signal_handler_does_not_stop_the_launcher(tmp_path: Path):
+    """SimpleQueue.get(timeout) never returns if a handler runs beyond the timeout (CPython 3.11)."""
+    read, write = os.pipe()
+    output = Output(os.fdopen(read, "rb"), tmp_path / "log")
+    before = signal.signal(signal.SIGUSR1, lambda *_: time.sleep(0.2))
+    end = threading.Timer(10, os.close, [write])  # a launcher that waits then sees the message
+    os.write(write, f"{MARK}Connected {{}}".encode())
+    end.start()
+    try:
+        threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+        assert output.next_message(0.1) is None
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        end.cancel()
+        with contextlib.suppress(OSError):  # closed by the timer
+            os.close(write)
+        output.close(10.0)
 
 
 def test_ctrl_c_while_the_ranks_start(tmp_path: Path):

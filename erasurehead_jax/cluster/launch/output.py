@@ -18,7 +18,8 @@ class Output:
     def __init__(self, pipe: IO[bytes], log: Path):
         self.text = ""
         self._pipe, self._log = pipe, _opened(log)
-        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        # not a SimpleQueue, whose `get` waits for ever after a signal whose handler has run beyond the timeout
+        self._messages: queue.Queue[Message] = queue.Queue()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
