@@ -1,13 +1,16 @@
 """Decoders: weights a for the messages that have arrived. The decoded gradient is the sum of a[m] * y[m]."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import equinox as eqx
+import numpy as np
 
 from erasurehead_jax.codes import AbstractCode
-from erasurehead_jax.codes.base import least_squares_weights
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.codes.least_squares import least_squares_weights
+from erasurehead_jax.codes.one_step import one_step_weights
+from erasurehead_jax.errors import ConfigError, require_number
 from erasurehead_jax.types import Got, Number, Weights
 
 Rescale = Literal["none", "expected", "covered"]
@@ -75,6 +78,54 @@ class ByLeastSquares(AbstractRescaled):
 
     def plain(self, code: AbstractCode, got: Got) -> Weights:
         return least_squares_weights(code.G, got)
+
+
+class OneStep(AbstractDecode):
+    """The same weight for every answer, k / (r copies): unbiased if the r answers are uniformly random, and needs no
+    knowledge of who has answered (one-step decoding; Charles et al. 2017).
+    """
+
+    @property
+    def keeps_exact(self) -> bool:
+        """False: the weights ignore what has arrived."""
+        return False
+
+    def __call__(self, code: AbstractCode, got: Got) -> Weights:
+        return one_step_weights(got, code.G.sum() / code.blocks)
+
+
+class Unbiased(AbstractDecode):
+    """Weights that do not depend on who else has answered: those for all messages, divided by 1 - straggling.
+
+    `straggling` is the probability that a worker is late, one for all or one for each. The expectation of w is then 1
+    for any code that decodes all messages. The fixed decoders of Bitar et al. 2020, for every code.
+    """
+
+    straggling: Number | tuple[Number, ...] = eqx.field(
+        converter=lambda value: tuple(value) if isinstance(value, Sequence) else value
+    )
+
+    @property
+    def keeps_exact(self) -> bool:
+        """False: the weights ignore what has arrived."""
+        return False
+
+    def __call__(self, code: AbstractCode, got: Got) -> Weights:
+        complete = np.asarray(code.weights(np.ones(code.messages, bool)))
+        straggling = self.straggling
+        late = np.array(straggling)[code.owner] if isinstance(straggling, tuple) else straggling
+        return got * complete / (1 - late)
+
+    def check(self, workers: int) -> None:
+        each = self.straggling if isinstance(self.straggling, tuple) else (self.straggling,) * workers
+        if len(each) != workers:
+            raise ConfigError(
+                f"straggling={list(each)}: must be one probability, or one for each of the {workers} workers"
+            )
+        for value in each:
+            require_number("straggling", value)
+            if not hasattr(value, "dtype") and value >= 1:
+                raise ConfigError(f"straggling={value}: must be below 1: a worker that never answers has no weight")
 
 
 def expected_coverage(code: AbstractCode, wait_for):

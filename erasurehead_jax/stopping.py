@@ -39,13 +39,17 @@ class AbstractStop(eqx.Module):
         An arrival time of inf is a message that never arrives. Simultaneous messages count together. Jittable and
         vmappable.
         """
-        instants_s = jnp.concatenate([arrival_s, jnp.array(self.instants_s, arrival_s.dtype)])
+        instants_s = jnp.sort(jnp.concatenate([arrival_s, jnp.array(self.instants_s, arrival_s.dtype)]))
+        last = len(instants_s) - 1
 
-        def holds_at(t):
-            return self(code, (arrival_s <= t) & jnp.isfinite(arrival_s), t)
+        def halve(_, bounds):
+            low, high = bounds  # the rule does not hold before `low`, and holds from `high` on
+            middle = (low + high) // 2
+            holds = holds_at(self, code, arrival_s, instants_s[jnp.minimum(middle, last)])
+            return jnp.where(holds, low, middle + 1), jnp.where(holds, middle, high)
 
-        holds = jax.vmap(holds_at)(instants_s)
-        return jnp.where(holds, instants_s, jnp.inf).min()
+        first, _ = jax.lax.fori_loop(0, last.bit_length() + 1, halve, (jnp.array(0), jnp.array(last + 1)))
+        return jnp.where(first <= last, instants_s[jnp.minimum(first, last)], jnp.inf)
 
     def at_most(self, workers: int) -> Number:
         """r, the largest number of workers waited for."""
@@ -53,6 +57,11 @@ class AbstractStop(eqx.Module):
 
     def check(self, workers: int) -> None:
         """Raises ConfigError if the rule's parameters are not valid for this number of workers."""
+
+
+def holds_at(stop: AbstractStop, code: AbstractCode, arrival_s: Seconds, elapsed_s: Number) -> Verdict:
+    """Whether the rule holds `elapsed_s` seconds into a round with these arrival times (s)."""
+    return stop(code, (arrival_s <= elapsed_s) & jnp.isfinite(arrival_s), elapsed_s)
 
 
 class Decodable(AbstractStop):
@@ -105,6 +114,11 @@ class DecodeError(AbstractStop):
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         w = code.G @ code.weights(got)
         return ((w - 1) ** 2).sum() <= self.budget + ROUNDING
+
+    def first_s(self, code: AbstractCode, arrival_s: Seconds) -> Float[Array, ""]:
+        # At every arrival: unless decoding is optimal, one more message may increase the error.
+        holds = jax.vmap(lambda t: holds_at(self, code, arrival_s, t))(arrival_s)
+        return jnp.where(holds, arrival_s, jnp.inf).min()
 
     def check(self, workers: int) -> None:
         require_number("stop.budget", self.budget)

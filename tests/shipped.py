@@ -1,5 +1,6 @@
 """The schemes of configs/scheme, built on demand, so that one that cannot be built fails only its own tests."""
 
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -11,8 +12,10 @@ from erasurehead_jax import ConfigError, Scheme
 from erasurehead_jax.job import instantiate
 from erasurehead_jax.settings import CONFIG_DIR
 
-# workers (and blocks), load, wait_for: the first sizes that a scheme accepts are the ones it is tested with
+# workers, load, wait_for: the first sizes that a scheme accepts, with as many or twice as many blocks as workers, are
+# the ones it is tested with
 SIZES = ((6, 2, 3), (7, 3, 4), (4, 2, 2), (9, 3, 5), (8, 2, 4), (12, 3, 6), (5, 1, 3), (16, 4, 8), (13, 4, 7))
+REQUIRED = {"custom": [f"scheme.code.G={Path(__file__).with_name('data')}/fano.csv"]}  # what a yaml sets to ???
 
 
 def names(config_dir: str = CONFIG_DIR) -> list[str]:
@@ -24,10 +27,10 @@ def names(config_dir: str = CONFIG_DIR) -> list[str]:
 def scheme_of(name: str, config_dir: str = CONFIG_DIR) -> Scheme:
     """The scheme of this name with the first of SIZES that it accepts, or with its own sizes if it sets them."""
     refusals = []
-    for workers, load, wait_for in SIZES:
+    for (workers, load, wait_for), double in itertools.product(SIZES, (False, True)):
         with initialize_config_dir(config_dir, version_base="1.3"):
-            sizes = (f"workers={workers}", f"load={load}", f"wait_for={wait_for}")
-            config = compose("train", [f"scheme={name}", *sizes])
+            sizes = (f"workers={workers}", f"load={load}", f"wait_for={wait_for}", f"blocks={workers * (1 + double)}")
+            config = compose("train", [f"scheme={name}", *sizes, *REQUIRED.get(name, ())])
         try:
             return instantiate("scheme", cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), Scheme)
         except ConfigError as error:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from erasurehead_jax import AbstractCode, ConfigError, CyclicRepetition, FractionalRepetition, Uncoded
-from erasurehead_jax.codes.base import least_squares_weights
+from erasurehead_jax.codes.least_squares import least_squares_weights
 from erasurehead_jax.decoding import expected_coverage
 
 # id: (code, n, k, c)

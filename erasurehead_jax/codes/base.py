@@ -4,7 +4,6 @@ from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -109,18 +108,6 @@ def _kind(value: Any) -> str:
     if not hasattr(value, "dtype"):
         return type(value).__name__
     return f"{type(value).__module__}.{type(value).__name__} of {value.dtype} {value.shape}"
-
-
-def least_squares_weights(G: Float[np.ndarray, "n M"], got: Got) -> Weights:
-    """The minimum-norm a that minimises ||G a - 1||^2 with a = 0 where `got` is False (optimal decoding).
-
-    Computed in float64 for a NumPy mask and wherever x64 is enabled, as it is when the simulator decodes: in float32 a
-    random G is too ill-conditioned to be decoded exactly.
-    """
-    xp = np if isinstance(got, np.ndarray) else jnp
-    masked = G * got.astype(xp.float64 if xp is np else jnp.result_type(float))
-    a = xp.linalg.lstsq(masked, xp.ones(G.shape[0], masked.dtype), rcond=None)[0]
-    return xp.where(got, a, 0)
 
 
 def require_multiple(name: str, value: int, of_name: str, of: int, why: str) -> None:

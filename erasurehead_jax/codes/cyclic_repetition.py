@@ -1,44 +1,28 @@
 """Random coefficients on cyclic supports: exact for every set of load - 1 stragglers."""
 
-import equinox as eqx
 import numpy as np
 
-from erasurehead_jax.codes.base import AbstractCode, least_squares_weights
-from erasurehead_jax.errors import ConfigError, require_whole
-from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
+from erasurehead_jax.codes.any_workers import AbstractAnyWorkers, require_square
+from erasurehead_jax.errors import require_whole
+from erasurehead_jax.types import Assignment
 
 
-class CyclicRepetition(AbstractCode):
+class CyclicRepetition(AbstractAnyWorkers):
     """Worker j holds blocks j, ..., j+s (mod n), s = load - 1, and any n - s workers decode exactly.
 
     Tandon et al. 2017, "Gradient Coding", Algorithm 2: the coefficients lie in the null space of a Gaussian H (s x n)
-    whose rows sum to zero. H is drawn from `code_seed`. Random H is ill-conditioned (4.5e3 at worst for s = 3), so
-    decoding is least squares in float64.
+    whose rows sum to zero. H is drawn from `code_seed`. Random H is ill-conditioned (4.5e3 at worst for s = 3).
 
     Raises ConfigError unless workers == blocks and 1 <= load <= blocks.
     """
 
-    G: Assignment
-    owner: Owner
-    stragglers: int = eqx.field(static=True)  # s
-
     def __init__(self, blocks: int, workers: int, load: int, code_seed: int = 0):
-        if workers != blocks:
-            raise ConfigError(f"blocks={blocks}: cyclic repetition needs as many blocks as workers ({workers})")
+        require_square("cyclic repetition", blocks, workers, load)
         require_whole("code_seed", code_seed, 0)
-        if not 1 <= load <= blocks:
-            raise ConfigError(f"load={load}: must lie between 1 and blocks={blocks}")
-        self.stragglers = load - 1
-        H = np.random.default_rng(code_seed).standard_normal((self.stragglers, blocks))
+        stragglers = load - 1
+        H = np.random.default_rng(code_seed).standard_normal((stragglers, blocks))
         H[:, -1] = -H[:, :-1].sum(1)
-        self.G = _cyclic_null_space(H)
-        self.owner = np.arange(workers)
-
-    def decodable(self, got: Got) -> Verdict:
-        return got.sum() >= self.workers - self.stragglers
-
-    def weights(self, got: Got) -> Weights:
-        return least_squares_weights(self.G, got)
+        self._set(_cyclic_null_space(H), stragglers)
 
 
 def _cyclic_null_space(H: np.ndarray) -> Assignment:

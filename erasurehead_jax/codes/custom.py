@@ -1,0 +1,58 @@
+"""Any assignment matrix, decoded optimally."""
+
+from pathlib import Path
+
+import numpy as np
+
+from erasurehead_jax.codes.base import ROUNDING, AbstractCode
+from erasurehead_jax.codes.least_squares import least_squares_weights
+from erasurehead_jax.codes.on_host import on_host
+from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.types import AnyArray, Assignment, Got, Owner, Verdict, Weights
+
+
+class Custom(AbstractCode):
+    """The assignment matrix G (blocks, messages), an array or a .npy or .csv file; decoding by least squares.
+
+    `owner` is the worker that sends each message; by default every worker sends one. `blocks` and `workers`, if given,
+    must be those of G.
+
+    Raises ConfigError for a file that cannot be read, and for a matrix that is no code.
+    """
+
+    G: Assignment
+    owner: Owner
+
+    def __init__(
+        self,
+        G: str | Path | AnyArray,
+        owner: AnyArray | list[int] | None = None,
+        blocks: int | None = None,
+        workers: int | None = None,
+    ):
+        self.G = _read(Path(G)) if isinstance(G, str | Path) else np.asarray(G, float)
+        self.owner = np.arange(self.G.shape[-1]) if owner is None else np.asarray(owner)
+        found = {"blocks": self.G.shape[0], "workers": len(np.unique(self.owner))}
+        for name, value in {"blocks": blocks, "workers": workers}.items():
+            if value is not None and value != found[name]:
+                raise ConfigError(f"{name}={value}: G has {found[name]} {name}; set {name}={found[name]}")
+
+    def decodable(self, got: Got) -> Verdict:
+        return on_host(self._decodes, got)
+
+    def weights(self, got: Got) -> Weights:
+        return least_squares_weights(self.G, got)
+
+    def _decodes(self, got: np.ndarray) -> np.bool_:
+        return ((self.G @ least_squares_weights(self.G, got) - 1) ** 2).sum() < ROUNDING
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False), float)
+        if path.suffix == ".csv":
+            return np.loadtxt(path, delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"scheme.code.G={path}: cannot be read: {error}") from error
+    raise ConfigError(f"scheme.code.G={path}: must be a .npy or .csv file: one row a block, one column a message")
