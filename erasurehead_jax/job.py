@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from jax.tree_util import Partial
 from jaxtyping import Float
 
+from erasurehead_jax.codes.per_block import PerBlock
 from erasurehead_jax.data import Dataset, require_sound
 from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import ConfigError, shown
@@ -182,8 +183,13 @@ def _dataset(data: str, x64: bool, data_checked: bool) -> Dataset:
 
 
 def build_scheme(config: dict[str, Any], made: Scheme | None = None) -> Scheme:
-    """The scheme. Raises ConfigError if its code has other numbers of workers or blocks than the config."""
+    """The scheme, with the config's kind of messages.
+
+    Raises ConfigError if its code has other numbers of workers or blocks than the config.
+    """
     scheme: Scheme = instantiate("scheme", config, Scheme) if made is None else made
+    if config["messages"] == "per_block" and not isinstance(scheme.code, PerBlock):
+        scheme = Scheme(PerBlock(scheme.code), scheme.stop, scheme.decode)
     for name in ("workers", "blocks"):
         found = getattr(scheme.code, name)
         if found != config[name]:

@@ -18,9 +18,8 @@ import yaml
 
 from erasurehead_jax.cluster.protocol import Decision, Event, Fail, Journal, Protocol, Update, Wait
 from erasurehead_jax.errors import ConfigError, Status
-from erasurehead_jax.job import build_sampling, instantiate
+from erasurehead_jax.job import build_sampling, build_scheme
 from erasurehead_jax.rundir.files import EVENTS, SUMMARY, storing
-from erasurehead_jax.scheme import Scheme
 
 
 class Replayed(NamedTuple):
@@ -70,7 +69,7 @@ def replay(run_dir: Path) -> Iterator[Replayed]:
         raise ConfigError(
             f"{error.filename}: {error.strerror}; only a run with cluster.record_events=true can be replayed"
         ) from None
-    scheme = instantiate("scheme", config, Scheme)
+    scheme = build_scheme(config)
     sampling = build_sampling(config, json.loads((run_dir / SUMMARY).read_text())["train_rows"])
     protocol = Protocol(scheme, config["late"], config["cluster"]["on_loss"], sampling=sampling)
     for line in lines:

@@ -12,6 +12,7 @@ from erasurehead_jax.codes.fractional_repetition import FractionalRepetition as 
 from erasurehead_jax.codes.graph_code import GraphCode as GraphCode
 from erasurehead_jax.codes.on_host import on_host as on_host
 from erasurehead_jax.codes.partial import PartialCyclic as PartialCyclic, PartialReplication as PartialReplication
+from erasurehead_jax.codes.per_block import PerBlock as PerBlock
 from erasurehead_jax.codes.reed_solomon import ReedSolomon as ReedSolomon
 from erasurehead_jax.codes.regular_graph import RegularGraph as RegularGraph
 from erasurehead_jax.codes.stochastic import StochasticCode as StochasticCode

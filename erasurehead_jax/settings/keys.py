@@ -23,6 +23,13 @@ WaitFor = Annotated[int, Setting(whole(1), "most workers to wait for, for scheme
 Rounds = Annotated[int, Setting(whole(1), "gradient steps")]
 Seed = Annotated[int, Setting(whole(0), "determines the starting point and all delays")]
 LateWork = Annotated[Late, Setting(choice(*Late), "what happens to work that misses its round; queue: simulator only")]
+Messages = Annotated[
+    str,
+    Setting(
+        choice("per_worker", "per_block"),
+        "what a worker sends: one coded message, or every block's sum as soon as it is done",
+    ),
+]
 L2 = Annotated[
     float | None, Setting(optional(number()), "regularization in (1/N) sum of row losses + l2 ||x||^2; null: 1/N")
 ]
@@ -84,6 +91,7 @@ class Settings(NamedTuple):
     rounds: Rounds
     seed: Seed
     late: LateWork
+    messages: Messages
     l2: L2
     init: Init
     batch: Batch
@@ -136,7 +144,9 @@ class GridSettings(NamedTuple):
 class WhatIfSettings(NamedTuple):
     """The keys of `whatif`, without the groups that name objects."""
 
-    mode: Annotated[str, Setting(choice("timing", "training"), "round times, or the time to a target")]
+    mode: Annotated[
+        str, Setting(choice("timing", "training", "decode"), "round times, times to a target, or codes alone")
+    ]
     grid: GridSettings
     seeds: Annotated[int, Setting(whole(1), "runs per grid point; all points have the same delays")]
     targets: Annotated[
@@ -154,6 +164,7 @@ class WhatIfSettings(NamedTuple):
     rounds: Rounds
     seed: Seed
     late: LateWork
+    messages: Messages
     l2: L2
     init: Init
     batch: Batch

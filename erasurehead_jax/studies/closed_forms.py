@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from erasurehead_jax import theory
-from erasurehead_jax.codes import FractionalRepetition, Uncoded
+from erasurehead_jax.codes import BIBD, FractionalRepetition, RegularGraph, Uncoded
 from erasurehead_jax.decoding import ByCode
 from erasurehead_jax.delays import Exponential, ShiftedExponential
+from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.simulation.rounds import Point
 from erasurehead_jax.stopping import AnyOf, Count, Decodable
 
@@ -37,14 +38,23 @@ def round_cdf(point: Point) -> Callable[[np.ndarray], Any] | None:
 
 def decode_error(point: Point, r: Any) -> Any:
     """E ||w - 1||^2 with answers of r i.i.d. workers (a number or an array); None if no closed form is known."""
-    code, decode = point.scheme.code, point.scheme.decode
     random = isinstance(point.delay, Exponential | ShiftedExponential) and point.late in ("cancel", "wait")
-    if not random or not isinstance(decode, ByCode):
-        return None
-    if isinstance(code, FractionalRepetition) and decode.rescale == "none":
-        return theory.fractional_repetition_error(code.blocks, code.workers, int(code.copies[0]), r)
-    if isinstance(code, Uncoded) and decode.rescale == "covered":
-        return theory.one_step_error(code.blocks, code.workers, 1, r)
+    return uniform_decode_error(point.scheme, r) if random else None
+
+
+def uniform_decode_error(scheme: Scheme, r: Any) -> Any:
+    """E ||w - 1||^2 with answers of r uniformly random workers (a number or an array); None if no form is known."""
+    code, decode = scheme.code, scheme.decode
+    n, k = code.blocks, code.workers
+    rescale = decode.rescale if isinstance(decode, ByCode) else None
+    if isinstance(code, FractionalRepetition) and rescale == "none":
+        return theory.fractional_repetition_error(n, k, int(code.copies[0]), r)
+    if isinstance(code, Uncoded) and rescale == "covered":
+        return theory.one_step_error(n, k, 1, r)
+    if isinstance(code, BIBD) and rescale == "none":
+        return theory.bibd_error(n, code.load, code.shared, r)
+    if isinstance(code, RegularGraph) and rescale == "none":
+        return theory.one_step_error(n, k, code.load, r)
     return None
 
 

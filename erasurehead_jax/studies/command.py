@@ -32,7 +32,7 @@ def whatif(cfg: DictConfig) -> None:
     for line in study.left_out:
         console.print(line, highlight=False, soft_wrap=True)
     with progress_bar(len(study.points) * len(study.seeds)) as bar:
-        outcome = study.run(bar, console.print)
+        outcome = study.decode(_heard(cfg), bar) if cfg.mode == "decode" else study.run(bar, console.print)
     outcome.save(run_dir)
     for line in outcome.lines():
         console.print(line, highlight=False, soft_wrap=isinstance(line, str))
@@ -82,6 +82,11 @@ def _compose(task: list[str], chosen: list[str]) -> DictConfig:
 def _fits(bare: DictConfig, override: str) -> bool:
     parent, _, name = override.split("=")[0].rpartition(".")
     return bool(parent) and name in list(OmegaConf.select(bare, parent) or {})  # a plain `in` misses keys set to ???
+
+
+def _heard(cfg: DictConfig) -> list[int]:
+    """The numbers of workers waited for."""
+    return axes(cfg.grid).get("wait_for", [cfg.wait_for])
 
 
 def _targets(cfg: DictConfig) -> list[float] | None:

@@ -26,12 +26,13 @@ SETTINGS = (
     "load",
     "wait_for",
     "late",
+    "messages",
     "l2",
     *SAMPLING,
     "compute_s",
     "overhead_s",
 )  # axes by their own name
-CHOICES = ("scheme", "load", "wait_for", "late", "step_size")  # labels that are always the user's choice
+CHOICES = ("scheme", "load", "wait_for", "late", "messages", "step_size")  # labels that are always the user's choice
 
 
 class GridPoint(NamedTuple):
@@ -61,7 +62,7 @@ class GridPoint(NamedTuple):
             parts.append(f"r={self.labels['wait_for']}")
         if self.labels["late"] != "cancel":
             parts.append(f"late={self.labels['late']}")
-        names = [name for name in self.labels if name == "step_size" or name in self.own]
+        names = [name for name in self.labels if name in ("messages", "step_size") or name in self.own]
         return " ".join([*parts, *(f"{name}={self.labels[name]}" for name in names)])
 
 
@@ -172,7 +173,19 @@ def _key(base: DictConfig, name: str) -> str | None:
 
 
 def _identity(config: dict[str, Any]) -> str:
-    parts = ("scheme", "delay", "optimizer", "late", "l2", "compute_s", "overhead_s", "workers", "rounds", *SAMPLING)
+    parts = (
+        "scheme",
+        "delay",
+        "optimizer",
+        "late",
+        "messages",
+        "l2",
+        "compute_s",
+        "overhead_s",
+        "workers",
+        "rounds",
+        *SAMPLING,
+    )
     return json.dumps({part: config[part] for part in parts}, sort_keys=True)
 
 

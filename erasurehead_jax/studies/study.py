@@ -1,6 +1,6 @@
 """A what-if: a grid of points that are simulated under the same delays, and what came of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,17 @@ from erasurehead_jax.data import Dataset
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.rundir.files import SUMMARY, replacing, write_json
 from erasurehead_jax.rundir.versions import versions
+from erasurehead_jax.studies.decode import CodeAdvice, decode_table, recommend_codes
+from erasurehead_jax.studies.decode_figure import decode_figure
 from erasurehead_jax.studies.figures import frontier_figure, timing_figure, training_figure
 from erasurehead_jax.studies.frontier import default_target, frontier
 from erasurehead_jax.studies.grid import GridPoint, label_columns
 from erasurehead_jax.studies.montecarlo import Timings, Trainings, time_grid, train_grid
 from erasurehead_jax.studies.recommendation import Recommendation, recommend
 from erasurehead_jax.studies.tables import terminal_table
+
+# Columns of decode.csv that the terminal shows.
+TERMINAL = ["scheme", "load", "stragglers", "mean_error", "sem_error", "optimal_error", "worst_error", "amplification"]
 
 Advance = Callable[[float], object]
 Say = Callable[[str], None]
@@ -47,6 +52,14 @@ class Study(NamedTuple):
             return Timed(self, time_grid(self.points, self.seeds, self.rounds, *common))
         sizes = self.points, self.seeds, self.rounds, self.every
         return Trained(self, train_grid(self.dataset, self.objective, *sizes, *common))
+
+    def decode(self, heard: Sequence[int], progress: Advance = lambda runs: None) -> "Decoded":
+        """Examines the codes alone, with `rounds` random sets of stragglers for every number of them.
+
+        The recommendations are for those numbers that leave `heard` workers.
+        """
+        advance = lambda points: progress(points * len(self.seeds))
+        return Decoded(self, heard, decode_table(self.points, heard, self.rounds, self.seeds[0], advance))
 
     def summary(self, mode: str) -> dict[str, Any]:
         """What summary.json has of every what-if."""
@@ -77,6 +90,44 @@ class Timed:
         _write_csv(folder / "timing.csv", self.table)
         self.figure(folder / "timing.png")
         write_json(folder / SUMMARY, self._study.summary("timing"))
+
+
+class Decoded:
+    """Decode errors against the number of stragglers. `table` has one row a point and number of stragglers."""
+
+    def __init__(self, study: Study, heard: Sequence[int], table: pd.DataFrame):
+        self._study, self._heard, self._table = study, heard, table
+        self.table: pd.DataFrame = table.drop(columns="point")
+
+    @cached_property
+    def recommendations(self) -> list[CodeAdvice]:
+        """The best code for each load and number of stragglers."""
+        return recommend_codes(self._study.points, self._table, self._heard)
+
+    def advice(self) -> list[str]:
+        """The recommendations in words."""
+        return [each.text for each in self.recommendations]
+
+    def lines(self) -> list[str | Table]:
+        """The result for the terminal."""
+        late = self.table["stragglers"].isin([self._workers - r for r in self._heard])
+        title = f"decode errors |w - 1|^2: {self._study.rounds} random sets of stragglers, and the worst"
+        return [terminal_table(self.table[late][TERMINAL], title), *self.advice()]
+
+    @property
+    def _workers(self) -> int:
+        return self._study.points[0].point.scheme.code.workers
+
+    def figure(self, path: Path) -> None:
+        """Draws mean and worst errors against the number of stragglers."""
+        decode_figure(self._study.points, self._table, path)
+
+    def save(self, folder: Path) -> None:
+        """Writes table, figure, recommendation and summary."""
+        _write_csv(folder / "decode.csv", self.table)
+        self.figure(folder / "decode.png")
+        write_json(folder / SUMMARY, self._study.summary("decode") | {"recommendations": self.recommendations})
+        (folder / "recommendation.txt").write_text("\n".join(self.advice()) + "\n")
 
 
 class Trained:

@@ -1,0 +1,55 @@
+"""The set of stragglers that makes the decode error largest: exhaustively for few, by local search for many."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool
+
+EXHAUSTIVE = 2000  # sets that are all tried
+STARTS, TRIES = 2, 100  # random starts, and swaps in a row that do not help
+
+Error = Callable[[Bool[np.ndarray, " k"]], float]  # of a set of workers that have answered
+
+
+def worst_case(error: Error, holds: Bool[np.ndarray, "n k"], stragglers: int, seed: int = 0) -> tuple[float, bool]:
+    """The largest decode error found with so many stragglers, and whether no set can have a larger one.
+
+    The search swaps a straggler for another worker as long as that helps, starting from random sets and from an attack
+    on whole groups, which stops all workers that hold the block with the fewest.
+    """
+    k = holds.shape[1]
+    if math.comb(k, stragglers) <= EXHAUSTIVE:
+        sets = itertools.combinations(range(k), stragglers)
+        return max(error(~np.isin(np.arange(k), some)) for some in sets), True
+    rng = np.random.default_rng(seed)
+    starts = [group_attack(holds, stragglers)]
+    starts += [rng.permutation(k) < stragglers for _ in range(STARTS)]
+    return max(_climb(error, start, rng) for start in starts), False
+
+
+def group_attack(holds: Bool[np.ndarray, "n k"], stragglers: int) -> Bool[np.ndarray, " k"]:
+    """The workers to stop so that as many blocks as possible have no copy left, chosen greedily."""
+    stopped = np.zeros(holds.shape[1], bool)
+    while (left := stragglers - int(stopped.sum())) > 0:
+        needed = (holds & ~stopped).sum(1)
+        open_blocks = np.flatnonzero(needed)
+        if len(open_blocks) == 0 or needed[open_blocks].min() > left:
+            stopped[np.flatnonzero(~stopped)[:left]] = True
+            break
+        block = open_blocks[needed[open_blocks].argmin()]
+        stopped |= holds[block]
+    return stopped
+
+
+def _climb(error: Error, stopped: Bool[np.ndarray, " k"], rng: np.random.Generator) -> float:
+    best, failed = error(~stopped), 0
+    while failed < TRIES:
+        swapped = stopped.copy()
+        swapped[[rng.choice(np.flatnonzero(stopped)), rng.choice(np.flatnonzero(~stopped))]] ^= True
+        found = error(~swapped)
+        failed += 1
+        if found > best * (1 + 1e-12):
+            stopped, best, failed = swapped, found, 0
+    return best
