@@ -81,14 +81,19 @@ class Loss:
         gradient = lambda x, weights, *leaves: self.gradient(x, structure.unflatten(leaves), weights)
         platforms = ["cpu"] if os.environ.get("JAX_PLATFORMS") == "cpu" else ["cpu", "cuda"]
         program = jax.jit(gradient)
-        program.trace(*vectors, *shapes)  # an error of the script's keeps its traceback; below, only JAX objects
+        traced = program.trace(
+            *vectors, *shapes
+        )  # an error of the script's keeps its traceback; below, only JAX objects
+        refused = (
+            "loss: cannot be sent to the ranks ({}); must be a program for JAX alone, without jax.debug.print or other "
+            "callbacks into Python"
+        )
+        if effects := traced.jaxpr.effects:
+            raise ConfigError(refused.format(f"it has effects: {', '.join(sorted(map(str, effects)))}"))
         try:
             return bytes(export.export(program, platforms=platforms)(*vectors, *shapes).serialize())
         except (NotImplementedError, ValueError) as error:
-            raise ConfigError(
-                f"loss: cannot be sent to the ranks ({str(error).splitlines()[0]}); must be a program for JAX alone, "
-                "without jax.debug.print or other callbacks into Python"
-            ) from error
+            raise ConfigError(refused.format(str(error).splitlines()[0])) from error
 
 
 def _odd(values: np.ndarray) -> Any:
