@@ -85,7 +85,9 @@ class Opening(contextlib.AbstractContextManager["Gradient"]):
         """Raises ConfigError."""
         raise ConfigError("coded_gradient: is not open; open it with `with coded_gradient(...) as gradient:`")
 
-    __iter__ = __call__
+    def __iter__(self) -> Iterator[Any]:
+        """Raises ConfigError."""
+        return self()
 
 
 class Gradient:
