@@ -148,4 +148,6 @@ def _check(rescale: str, wait_for: Number | None, workers: int) -> None:
     if rescale not in ("none", "expected", "covered"):
         raise ConfigError(f"rescale={rescale}: must be none, expected or covered")
     if rescale == "expected" and not hasattr(wait_for, "dtype") and (wait_for is None or not 1 <= wait_for <= workers):
-        raise ConfigError(f"wait_for={wait_for}: must lie between 1 and workers={workers} for rescale=expected")
+        raise ConfigError(
+            f"wait_for={wait_for}: must lie between 1 and workers={workers} for rescale=expected; set wait_for"
+        )

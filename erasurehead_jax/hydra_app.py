@@ -1,9 +1,11 @@
 """The interface to Hydra: turns a command line into a job, and an error into one line and an exit status."""
 
+import contextlib
 import functools
 import logging
 import os
 import re
+import select
 import shutil
 import sys
 import time
@@ -22,6 +24,7 @@ from erasurehead_jax.refusals import one_line, report_error
 from erasurehead_jax.rundir.files import require_empty, storing
 from erasurehead_jax.settings import CONFIG_DIR, help_text, require_keys
 
+STDOUT = 1
 FIRST_RANK_S = 5.0  # under mpirun the other ranks exit this much later, so that rank 0's message is printed
 
 OmegaConf.register_new_resolver("erasurehead_help", help_text)  # hydra.help.template
@@ -69,8 +72,20 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(Status.INTERRUPTED)
     except Exception as error:
-        sys.exit(report_error(error))
+        sys.exit(Status.FAILED if _unread() and isinstance(error, BrokenPipeError) else report_error(error))
+    finally:
+        if _unread():  # Python flushes once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     sys.exit(Status.OK)
+
+
+def _unread() -> bool:
+    """Whether nobody reads standard output any more: `head` has what it wants."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    pipe = select.poll()
+    pipe.register(STDOUT, 0)
+    return any(event & select.POLLERR for _, event in pipe.poll(0))
 
 
 def checked(cfg: DictConfig, check: Callable[[DictConfig], Any]) -> tuple[Path, Any]:

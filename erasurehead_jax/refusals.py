@@ -80,7 +80,13 @@ def _unknown(key: str, cause: BaseException | None) -> str:
     names = [str(each) for each in parent] if isinstance(parent, DictConfig) else []
     known = [each for each in names if not each.startswith("_") and each != "hydra"]
     given = next((each for each in sys.argv[1:] if each.partition("=")[0] == key), key)
-    return f"{given}: unknown setting; {nearest(name, known) if known else f'{prefix or key} has no settings'}"
+    advice = nearest(name, known) if known else f"{prefix or key} has no settings"
+    if prefix and any(each.startswith(f"{prefix}._target_=") for each in sys.argv[1:]):
+        advice = (
+            f"these are the settings of another {prefix}: write the new _target_ and its settings into a file, "
+            f"conf/{prefix}/NAME.yaml, and add --config-dir conf {prefix}=NAME"
+        )
+    return f"{given}: unknown setting; {advice}"
 
 
 def _raised_by(error: BaseException, package: str) -> bool:

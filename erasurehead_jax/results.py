@@ -73,31 +73,8 @@ class Run:
         path = self.folder / ENCODER
         return load_encoder(path) if path.exists() else None
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The name of each row's class, or a number. `X` is a frame or an array like the training data, or features.
-
-        Raises ConfigError for other columns than those of the training data.
-        """
-        return self._objective.decide(self._scores(X), self.classes)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """The probabilities (m, K) of `classes`. Raises ConfigError for an objective that has none."""
-        if (found := self.probabilities(X)) is None:
-            raise ConfigError(f"objective={type(self._objective).__name__}: gives no probabilities; use predict")
-        return found
-
-    def probabilities(self, X: Any) -> np.ndarray | None:
-        """The probabilities (m, K) of `classes`, or None if the objective has none."""
-        return self._objective.probabilities(self._scores(X))
-
-    @property
-    def _x(self) -> Any:
-        import jax
-
-        with jax.enable_x64(self.x.dtype == np.float64):
-            return jax.numpy.asarray(self.x)
-
-    def _features(self, X: Any) -> "AbstractFeatures":
+    def features(self, X: Any) -> "AbstractFeatures":
+        """The features of a frame, an array or a file like the training data, as `predict` takes them."""
         from erasurehead_jax.data import AbstractFeatures, Dense
 
         if isinstance(X, AbstractFeatures):
@@ -111,12 +88,37 @@ class Run:
             raise ConfigError(f"X: has rows of shape {features.row_shape}, but the model {self.row_shape}")
         return features
 
-    def _scores(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
+        """The name of each row's class, or a number. `X` is a frame or an array like the training data, or features.
+
+        Raises ConfigError if a column of the training data is missing. Other columns, and categories that training has
+        not seen, are warned of.
+        """
+        return self._objective.decide(self._scores(self.features(X)), self.classes)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probabilities (m, K) of `classes`. Raises ConfigError for an objective that has none."""
+        if (found := self.probabilities(X)) is None:
+            raise ConfigError(f"objective={type(self._objective).__name__}: gives no probabilities; use predict")
+        return found
+
+    def probabilities(self, X: Any) -> np.ndarray | None:
+        """The probabilities (m, K) of `classes`, or None if the objective has none."""
+        return self._objective.probabilities(self._scores(self.features(X)))
+
+    @property
+    def _x(self) -> Any:
+        import jax
+
+        with jax.enable_x64(self.x.dtype == np.float64):
+            return jax.numpy.asarray(self.x)
+
+    def _scores(self, features: "AbstractFeatures") -> np.ndarray:
         import jax
 
         from erasurehead_jax.data import Rows
 
-        features, objective, x = self._features(X), self._objective, self._x
+        objective, x = self._objective, self._x
         with jax.enable_x64(x.dtype == np.float64):
             score = jax.jit(objective.predict)
             parts = [features.take(slice(i, i + ROWS)) for i in range(0, max(len(features), 1), ROWS)]
@@ -132,7 +134,10 @@ class Run:
         try:
             made = instantiate("objective", self.config, AbstractObjective)
         except ConfigError as error:
-            raise ConfigError(f"{error}; pass it, as load({str(self.folder)!r}, objective=...)") from error
+            kind = str(self.config["objective"]["_target_"]).rpartition(".")[2]
+            raise ConfigError(
+                f"{error}; give objective={kind}(...) to load, or put the class into a module that can be imported"
+            ) from error
         return bound_to_template(made, self)
 
 

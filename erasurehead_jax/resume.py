@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from erasurehead_jax.cluster.checkpoint import FREE, fingerprint, newest
+from erasurehead_jax.cluster.checkpoint import ADDED, FREE, fingerprint, newest
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.hydra_app import remove_if_empty, started_in
 from erasurehead_jax.job import Job
@@ -64,8 +64,8 @@ def resumed(cfg: DictConfig, check: Check) -> tuple[Path, dict[str, Any], Job, d
             saved = cfg.copy()
         else:
             _override(saved, cfg, HydraConfig.get().overrides.task)
-            for name in cfg.keys() - saved.keys():  # settings that its version did not have
-                saved[name] = cfg[name]
+            for name in ADDED.keys() - saved.keys():
+                saved[name] = ADDED[name]
         saved.resume = None
         config, job = check(saved)
         if config["backend"] != "mpi":

@@ -86,7 +86,7 @@ class Count(AbstractStop):
         if not hasattr(self.wait_for, "dtype") and (
             type(self.wait_for) is not int or not 1 <= self.wait_for <= workers
         ):
-            raise ConfigError(f"wait_for={self.wait_for}: must lie between 1 and workers={workers}")
+            raise ConfigError(f"wait_for={self.wait_for}: must lie between 1 and workers={workers}; set wait_for")
 
 
 class Deadline(AbstractStop):

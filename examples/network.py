@@ -16,12 +16,10 @@ import erasurehead_jax as eh
 class Digits:
     """Two layers of equinox. What a script defines is sent to the ranks."""
 
-    def __init__(self, pixels, digits):
-        self.make = lambda key: eqx.nn.MLP(pixels, digits, width_size=32, depth=1, key=key)
-        _, self.static = eqx.partition(self.make(jax.random.key(0)), eqx.is_inexact_array)
-
     def init(self, key, dataset):
-        return eqx.filter(self.make(key), eqx.is_inexact_array)
+        network = eqx.nn.MLP(dataset.dim, len(dataset.classes), width_size=32, depth=1, key=key)
+        params, self.static = eqx.partition(network, eqx.is_inexact_array)
+        return params
 
     def predict(self, params, images):
         return jax.vmap(eqx.combine(params, self.static))(images)
@@ -34,8 +32,8 @@ if __name__ == "__main__":
     images, digits = load_digits(return_X_y=True)
     run = eh.train(
         eh.array_dataset(images / 16, digits),  # 64 pixels and a constant column
-        eh.Model(model=Digits(65, 10)),
-        eh.erasurehead(workers=4, load=2, wait_for=3),
+        eh.Model(model=Digits()),
+        eh.erasurehead(workers=4, load=2, wait_for=2),
         delay=eh.Exponential(0.01),
         optimizer=optax.adam(0.01),
         rounds=60,

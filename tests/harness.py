@@ -138,6 +138,13 @@ class Live:
             assert time.monotonic() < until and self.process.poll() is None, f"no {rows} rounds"
             time.sleep(0.005)
 
+    def wait_for_log(self, text: str) -> None:
+        """Waits until train.log contains this text."""
+        log, until = self.run_dir / "train.log", time.monotonic() + LIMIT_S
+        while not log.exists() or text not in log.read_text():
+            assert time.monotonic() < until and self.process.poll() is None, f"no {text!r} in the log"
+            time.sleep(0.01)
+
     def send(self, worker: int, number: signal.Signals) -> None:
         """Sends a signal to a worker; -1 is the master."""
         if worker + 1 not in self._ranks:  # a search takes as long as several rounds

@@ -197,7 +197,11 @@ def test_cyclic_coefficients_are_a_function_of_the_seed():
         (Uncoded, {"blocks": 7, "workers": 3}, r"^workers=3: must divide blocks=7\b"),
         (Uncoded, {"blocks": 3, "workers": 6}, r"^workers=6: must divide blocks=3\b"),
         (Uncoded, {"blocks": 3, "workers": 0}, r"^workers=0: must divide blocks=3\b"),
-        (FractionalRepetition, {"blocks": 7, "workers": 6, "load": 2}, r"^load=2: must divide blocks=7\b"),
+        (
+            FractionalRepetition,
+            {"blocks": 7, "workers": 6, "load": 2},
+            r"^load=2: must divide blocks=7, as 1 and 7 do",
+        ),
         (FractionalRepetition, {"blocks": 6, "workers": 6, "load": 0}, r"^load=0: must divide blocks=6\b"),
         (FractionalRepetition, {"blocks": 6, "workers": 7, "load": 2}, r"^workers=7: must be a multiple of .*=3\b"),
         (CyclicRepetition, {"blocks": 5, "workers": 6, "load": 2}, r"^blocks=5: .* as many blocks as workers \(6\)"),

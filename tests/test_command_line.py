@@ -20,10 +20,11 @@ from erasurehead_jax.settings.schema import known_keys
 from erasurehead_jax.training import continue_hint
 
 BAD = {
-    "load=4": "load=4: must divide blocks=30",
+    "load=4": "load=4: must divide blocks=30, as 3 and 5 do (every group of workers",
     "workers=25 blocks=30": "workers=25: must be a multiple of blocks/load=10",
     "wait_for=0": "wait_for=0: must be a whole number, at least 1",
     "wait_for=31": "wait_for=31: must lie between 1 and workers=30",
+    "workers=6": "wait_for=11: must lie between 1 and workers=6; set wait_for",
     "wait_for=2.5": "wait_for=2.5: must be a whole number, at least 1",
     "scheme=ignore_stragglers wait_for=31": "wait_for=31: must lie between 1 and workers=30",
     "scheme=nothing": "scheme=nothing: unknown; choose one of egc, egc_cyclic, erasurehead",
@@ -42,8 +43,12 @@ BAD = {
     "evaluate_every=0": "evaluate_every=0: must be a whole number, at least 1",
     "optimizer.step_size=0": "optimizer.step_size=0: must be a finite number, above 0",
     "optimizer.decay=1.5": "optimizer.decay=1.5: must be a finite number, above 0 and at most 1",
-    "optimizer=newton": "optimizer=newton: unknown; choose one of agd, gd, nesterov",
+    "optimizer=newton": "optimizer=newton: unknown; choose one of adam, agd, gd, nesterov",
     "optimizer._target_=optax.nothing": "optimizer._target_=optax.nothing: optax has no 'nothing'; ",
+    "optimizer._target_=optax.adam optimizer.learning_rate=0.03": (
+        "optimizer.learning_rate=0.03: unknown setting; these are the settings of another optimizer: write the new "
+        "_target_ and its settings into a file, conf/optimizer/NAME.yaml, and add --config-dir conf optimizer=NAME"
+    ),
     "scheme.decode.rescale=twice": "rescale=twice: must be none, expected or covered",
     "data.task=regression": "is not a class; logistic needs classes (for numbers, use objective=least_squares)",
     "data.rows=1": "data.rows=1: must be a whole number, at least 5",

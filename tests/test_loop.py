@@ -136,6 +136,13 @@ REFUSED: dict[str, dict[str, Any]] = {
         "loss": lambda p, x, y: squares(p, (x - x.mean(0)) / (x.std(0) + 1), y),
         "params": START | {"w": jnp.ones(3)},
     },
+    r"loss: of 13 rows is 7\.\d+, but of one row alone it is nan; .* on other rows \(no batch": {
+        "loss": lambda p, x, y: squares(p, (x - x.mean(0)) / x.std(0), y * 0.1),
+        "params": START | {"w": jnp.ones(3)},
+    },
+    r"data: one array, but the loss takes 2 arguments besides params: give a tuple of 2": {"data": ROWS},
+    r"data: 3 arrays, but the loss takes 2 arguments besides params: give a tuple of 2": {"data": (ROWS, TARGET, ROWS)},
+    r"loss: cannot be called with params and 2 arguments": {"loss": lambda p, x, y, *, z: x},
     r"loss: is nan at the start; must be finite": {"loss": lambda p, x, y: jnp.log(p["b"][0] - 2.0) * y},
     r"loss: its gradient at the start is not finite": {"loss": lambda p, x, y: jnp.sqrt((x @ p["w"]) ** 2)},
     r"params\['w'\]: has type int\d+; must be an array of floats": with_start({"w": jnp.arange(3)}),
@@ -170,11 +177,16 @@ def test_a_call_that_does_not_fit_is_one_line():
             gradient({"w": jnp.zeros(3)})
         with pytest.raises(eh.ConfigError, match=r"params\['w'\]: has shape \(4,\); coded_gradient was given \(3,\)"):
             gradient(START | {"w": jnp.zeros(4)})
+        with pytest.raises(eh.ConfigError, match=r"its only argument is params, because the workers hold the data"):
+            gradient(START, ROWS, TARGET)
         with pytest.raises(eh.ConfigError, match=r"inside jax\.jit"):
             jax.jit(gradient)(START)
         nested = eh.coded_gradient(squares, START, (ROWS, TARGET), SCHEME)
         with pytest.raises(eh.ConfigError, match="is already open"), nested:
             pass
+        for use in (lambda: nested(START), lambda: [*nested]):
+            with pytest.raises(eh.ConfigError, match="is not open; open it with `with"):
+                use()
         with pytest.raises(eh.Diverged, match="gradient of round 0 is not finite"):
             gradient(jax.tree.map(lambda leaf: leaf + 1e308, START))
     with pytest.raises(eh.ConfigError, match="after its with block"):
@@ -390,6 +402,14 @@ def test_a_wrong_command_line_is_one_line(given_to: list[str], says: str):
     with pytest.raises(eh.ConfigError, match=says) as refused:
         run.parsed(given_to)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.mpi
+def test_workers_that_had_nothing_to_do_are_mentioned(tmp_path: Path):
+    (tmp_path / "mine.py").write_text("print('done')")
+    done = execute([sys.executable, "-m", "erasurehead_jax.run", "-n", "2", "mine.py"], tmp_path)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert done.stderr == "warning: mine.py has opened no coded_gradient; its workers had nothing to do\n"
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path):

@@ -284,6 +284,11 @@ MISTAKES = {
         "the parameter params[1] is of type custom_jvp; must be floats (of an equinox model, return eqx.filter(model",
     ),
     "nothing": (net(init=lambda self, key, dataset: {}), "init returned no parameters; must return arrays of floats"),
+    "width": (
+        net(init=lambda self, key, dataset: Plain.init(self, key, dataset) | {"into": jnp.zeros((7, 5))}),
+        "cannot be computed for features of shape (rows, 64): dot_general requires contracting dimensions to have the "
+        "same shape, got (64,) and (7,); in init, use dataset.dim, which counts the constant column",
+    ),
     "numpy": (
         net(init=lambda self, key, dataset: np.random.default_rng(int(key)).normal(size=3)),
         "init cannot be traced by JAX (",
@@ -334,12 +339,22 @@ def test_bad_settings_of_the_perceptron_are_refused(settings: dict, why: str):
         MLP(**settings)
 
 
-def test_an_error_inside_a_model_keeps_its_traceback():
+@pytest.mark.parametrize("kind", [KeyError, TypeError, ValueError])
+def test_an_error_inside_a_model_keeps_its_traceback(kind: type[Exception]):
     def loss(self, params, features, target):
-        raise KeyError("a bug of the user")
+        raise kind("a bug of the user")
 
-    with pytest.raises(KeyError, match="a bug of the user"):
+    with pytest.raises(kind, match="a bug of the user"):
         bound(net(loss=loss), MODELS["plain"][1])
+
+
+def test_the_error_about_shapes_is_kept_and_images_have_none_of_the_constant_column():
+    model = net(init=lambda self, key, dataset: {"into": jnp.zeros((7, 5))})
+    with pytest.raises(ConfigError, match=r"features of shape \(rows, 8, 8\): dot_general .* and \(7,\)$") as refused:
+        bound(model, dataset(Dense(IMAGES), CODES))
+    assert isinstance(refused.value.__cause__, TypeError)
+    with pytest.raises(ConfigError, match=r"features of shape \(rows, 106\): features @ W: W has shape \(7, 5\)"):
+        bound(model, MODELS["plain, one-hot"][1])
 
 
 def test_a_model_without_predictions_trains_and_is_reported(tmp_path: Path):

@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
+import yaml
 
 from erasurehead_jax import ConfigError
+from erasurehead_jax.job import make_optimizer
 from erasurehead_jax.optimizers import agd, gd, nesterov
+from erasurehead_jax.settings import CONFIG_DIR
 from erasurehead_jax.update import State, apply_gradient, iterate, start
 
 ROUNDS, ROWS, DIM, L2 = 30, 50, 8, 0.03
@@ -140,3 +144,12 @@ def test_step_sizes_must_be_positive(rule, bad: float):
 def test_decay_must_not_grow_the_steps(rule, bad: float):
     with pytest.raises(ConfigError, match=rf"^optimizer\.decay={bad}: must be a finite number, above 0 and at most 1"):
         rule(1.0, bad)
+
+
+@pytest.mark.parametrize("path", sorted(Path(CONFIG_DIR, "optimizer").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_of_configs_makes_an_optimizer(path: Path):
+    settings = yaml.safe_load(path.read_text())
+    states = run(make_optimizer({"optimizer": settings})())
+    assert np.isfinite(iterate(states[-1])).all() and not np.array_equal(iterate(states[-1]), START)
+    if path.stem == "adam":
+        np.testing.assert_array_equal(iterate(states[-1]), iterate(run(optax.adam(settings["learning_rate"]))[-1]))

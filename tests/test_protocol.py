@@ -1,5 +1,8 @@
 """The protocol without processes: it uses the same answers as the simulation (contract 2 of docs/architecture.md)."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,10 +28,17 @@ SPECIAL = {
     ),
 }
 ALL = [*names(), *SPECIAL]
+DATASET = synthetic(rows=103, fields=3, categories=7)
+gradient, step = jax.jit(Logistic().gradient), jax.jit(apply_gradient, static_argnums=(0, 1, 2))
 
 
 def scheme_named(name: str) -> Scheme:
     return SPECIAL[name] if name in SPECIAL else scheme_of(name)
+
+
+@functools.cache
+def simulation(name: str) -> Callable:
+    return jax.jit(functools.partial(collect, scheme_named(name)))
 
 
 def play(scheme: Scheme, arrival_s: np.ndarray) -> tuple[np.ndarray, float]:
@@ -61,7 +71,7 @@ def test_protocol_and_simulation_agree(name: str, data: st.DataObject):
     messages = scheme.code.messages
     arrival_s = np.array(data.draw(st.lists(times, min_size=messages, max_size=messages)))
     got, elapsed_s = play(scheme, arrival_s)
-    simulated, simulated_s = collect(scheme, jnp.array(arrival_s))
+    simulated, simulated_s = simulation(name)(arrival_s)
     np.testing.assert_array_equal(got, simulated)
     assert elapsed_s == float(simulated_s)
 
@@ -73,29 +83,27 @@ def test_all_at_once(name: str):
         arrival_s = np.full(scheme.code.messages, instant_s)
         got, elapsed_s = play(scheme, arrival_s)
         assert got.all() or elapsed_s < instant_s or name == "deadline"
-        np.testing.assert_array_equal(got, collect(scheme, jnp.asarray(arrival_s))[0])
+        np.testing.assert_array_equal(got, simulation(name)(arrival_s)[0])
 
 
 @pytest.mark.parametrize("name", names())
 def test_iterates_agree(name: str):
     """The master adds messages and the simulator weights blocks; the steps agree to 1e-12."""
-    scheme, objective = scheme_of(name), Logistic()
-    dataset = synthetic(rows=103, fields=3, categories=7)
-    optimizer = gd(1.0)
-    rows, bounds = dataset.train, block_bounds(len(dataset.train), scheme.code.blocks)
+    scheme, optimizer = scheme_of(name), gd(1.0)
+    rows, bounds = DATASET.train, block_bounds(len(DATASET.train), scheme.code.blocks)
     block_of = np.repeat(np.arange(scheme.code.blocks), np.diff(bounds))
-    master = simulated = start(optimizer, jnp.zeros(dataset.dim))
+    master = simulated = start(optimizer, jnp.zeros(DATASET.dim))
     for t in range(5):
         arrival_s = np.asarray(jax.random.exponential(jax.random.key(t), (scheme.code.messages,)))
         got, _ = play(scheme, arrival_s)
         a = np.asarray(scheme.decode(scheme.code, got))
-        messages = [objective.gradient(master.x, rows, jnp.array(column[block_of])) for column in scheme.code.G.T]
+        messages = [gradient(master.x, rows, jnp.array(column[block_of])) for column in scheme.code.G.T]
         decoded = sum(a[m] * messages[m] for m in np.flatnonzero(got))
-        master, _ = apply_gradient(optimizer, 0.01, len(rows), master, jnp.asarray(decoded))
-        got, _ = collect(scheme, arrival_s)
+        master, _ = step(optimizer, 0.01, len(rows), master, jnp.asarray(decoded))
+        got, _ = simulation(name)(arrival_s)
         w = scheme.code.G @ scheme.decode(scheme.code, got)
-        decoded = objective.gradient(simulated.x, rows, w[block_of])
-        simulated, _ = apply_gradient(optimizer, 0.01, len(rows), simulated, decoded)
+        decoded = gradient(simulated.x, rows, w[block_of])
+        simulated, _ = step(optimizer, 0.01, len(rows), simulated, decoded)
         np.testing.assert_allclose(master.x, simulated.x, rtol=0, atol=1e-12)
 
 

@@ -72,17 +72,15 @@ def test_parameters_as_their_user_knows_them(tmp_path: Path):
     np.testing.assert_array_equal(first.weight, run.params[0].weight)
 
 
-def test_other_columns_are_refused(tmp_path: Path):
+def test_other_columns_are_refused_or_ignored(tmp_path: Path):
     objective, target = KINDS["logistic"]
     run = trained(tmp_path, objective, table_dataset(FRAME.assign(target=target), "target"))
-    for frame, says in (
-        (FRAME.drop(columns="town"), "column town: not in the table"),
-        (FRAME.assign(height=1), "column height: not in the training data"),
-    ):
-        with pytest.raises(eh.ConfigError, match=says):
-            run.predict(frame)
-    unseen = FRAME.assign(town="Truro")
-    assert set(run.predict(unseen)) <= {"no", "yes"}
+    with pytest.raises(eh.ConfigError, match="column town: not in the table"):
+        run.predict(FRAME.drop(columns="town"))
+    with pytest.warns(UserWarning, match="^column height: not in the training data; it is ignored$"):
+        np.testing.assert_array_equal(run.predict(FRAME.assign(height=1)), run.predict(FRAME))
+    with pytest.warns(UserWarning, match=r"400 of 400 values \(Truro\) were not seen in training \(Bath, Ely, Wells\)"):
+        assert set(run.predict(FRAME.assign(town="Truro"))) <= {"no", "yes"}
 
 
 def test_arrays_and_data_without_an_encoder(tmp_path: Path):
@@ -123,15 +121,49 @@ def test_a_model_of_images_is_loaded_without_an_encoder(tmp_path: Path):
     np.testing.assert_array_equal(loaded.predict(images), run.predict(images))
 
 
-def test_an_objective_of_a_script_must_be_given(tmp_path: Path):
+def test_an_objective_of_a_script_must_be_given(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     class Mine(eh.Logistic):
         """Nobody can import this class."""
 
     objective, target = Mine(), KINDS["logistic"][1]
     run = trained(tmp_path, objective, table_dataset(FRAME.assign(target=target), "target"))
-    with pytest.raises(eh.ConfigError, match=r"pass it, as load\(.*objective=\.\.\.\)"):
+    capfd.readouterr()
+    with pytest.raises(eh.ConfigError, match=r"Mine: was defined in a script, .*; give objective=.*\(\.\.\.\) to load"):
         eh.load(run.folder).predict(FRAME)
     np.testing.assert_array_equal(eh.load(run.folder, Mine()).predict(FRAME), run.predict(FRAME))
+    assert capfd.readouterr().err == ""  # Hydra has a log of its own
+
+
+SCRIPT = """
+import erasurehead_jax as eh
+import numpy as np
+
+class Rings(eh.MLP):
+    pass
+
+if __name__ == "__main__":
+    X = np.arange(40.0).reshape(20, 2) / 40
+    eh.train(eh.array_dataset(X, [0, 1] * 10), eh.Model(model=Rings()), eh.uncoded(2), rounds=2, run_dir="run")
+    np.savez("new.npz", X=X)
+"""
+
+
+def test_a_model_of_a_script_is_named_in_one_line(tmp_path: Path):
+    (tmp_path / "mine.py").write_text(SCRIPT)
+    predict = [sys.executable, "-m", "erasurehead_jax.predict", "run", "new.npz"]
+    assert execute([sys.executable, "mine.py"], tmp_path).returncode == 0
+    done = execute(predict, tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: objective.model._target_=__main__.Rings: was defined in a script, a notebook or a function, where it "
+        "cannot be found again; give objective=Model(...) to load, or put the class into a module that can be "
+        "imported\n"
+    )
+    config = tmp_path / "run" / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("__main__.Rings", "gone.Rings"))
+    done = execute(predict, tmp_path)
+    assert done.stderr.startswith("error: objective.model._target_=gone.Rings: there is no module 'gone' in the")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_command_writes_what_python_predicts(tmp_path: Path):
@@ -148,6 +180,18 @@ def test_the_command_writes_what_python_predicts(tmp_path: Path):
     assert list(table_) == ["prediction", "probability_no", "probability_yes"]
     assert table_["prediction"].tolist() == run.predict(FRAME).tolist()
     np.testing.assert_allclose(table_["probability_yes"], run.predict_proba(FRAME)[:, 1], rtol=1e-6)
+    FRAME.assign(town="Truro", height=1).to_csv(tmp_path / "other.csv", index=False)
+    warned = execute([sys.executable, "-m", *command[:-1], "other.csv"], tmp_path)
+    assert warned.returncode == 0 and len(warned.stdout.splitlines()) == ROWS + 1
+    assert warned.stderr.splitlines() == [
+        "warning: column height: not in the training data; it is ignored",
+        "warning: column town: 400 of 400 values (Truro) were not seen in training (Bath, Ely, Wells); they count as "
+        "unknown",
+    ]
+    pd.concat([FRAME] * 20).to_csv(tmp_path / "long.csv", index=False)  # more than a pipe holds
+    piped = f"set -o pipefail; {sys.executable} -m erasurehead_jax.predict {run.folder} long.csv | head -1"
+    unread = execute(["bash", "-c", piped], tmp_path)
+    assert (unread.returncode, unread.stdout.count("\n"), unread.stderr) == (1, 1, "")
     refused = execute([sys.executable, "-m", *command[:-1], "missing.csv"], tmp_path)
     assert refused.returncode == 2 and "missing.csv" in refused.stderr and refused.stderr.count("\n") == 1
     assert execute([sys.executable, "-m", "erasurehead_jax.predict", ".", "new.csv"], tmp_path).returncode == 2

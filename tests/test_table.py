@@ -169,14 +169,14 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (
         numbers(y=["a", None] * 10),
         {},
-        "data.target=y: row 1 is missing (10 of 20 are); must be known: remove such",
+        "data.target=y: row 1 (counted from 0) is missing (10 of 20 are); must be known: remove such",
     ),
     (numbers(y=["a"] * 19 + ["b"]), {}, "data=table: class b has a single row; must have at least 2, for training"),
     (numbers(y=[*"abcdefghij"] * 2), {}, "data=table: 10 classes, but only 4 rows in the smaller part of the split"),
     (numbers()[["y"]], {}, "data.target=y: is the only column; must have others to predict it from"),
-    (numbers(x=["1", "2", "3", "n/k"] * 5), {}, "column x, row 3: 'n/k' must be a number, as most of the column"),
-    (numbers(x=[*"abcd"] * 5), {"numeric": ["x"]}, "column x, row 0: 'a' must be a number"),
-    (numbers(x=[1.0] * 19 + [np.inf]), {}, "column x, row 19: inf must be a finite number"),
+    (numbers(x=["1", "2", "3", "n/k"] * 5), {}, "column x, row 3 (counted from 0): 'n/k' must be a number, as most"),
+    (numbers(x=[*"abcd"] * 5), {"numeric": ["x"]}, "column x, row 0 (counted from 0): 'a' must be a number"),
+    (numbers(x=[1.0] * 19 + [np.inf]), {}, "column x, row 19 (counted from 0): inf must be a finite number"),
     (numbers(x=list(pd.date_range("2026-01-01", periods=20))), {}, "column x: holds datetime64 values; must be text"),
     (numbers(), {"drop": ["xx"]}, "data.drop: xx: no such column; did you mean x?"),
     (numbers(), {"numeric": ["y"]}, "data.numeric: y: is the target"),
@@ -184,12 +184,12 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (numbers(), {"test_share": 1.0}, "data.test_share=1.0: must be below 1"),
     (numbers(), {"min_frequency": 0}, "data.min_frequency=0: must be a whole number, at least 1"),
     (numbers(), {"test": numbers()[["y"]]}, "test rows: column x: not in the table; must have the columns of the"),
+    (numbers(), {"test": numbers()[["x"]]}, "test rows: has no column y; must have the target too"),
     (
         numbers(),
-        {"test": numbers(z=[1] * 20)},
-        "test rows: column z: not in the training data; remove it",
+        {"test": numbers(y=["a", None] * 10)},
+        "test rows: column y: row 1 (counted from 0) is missing (10 of 20",
     ),
-    (numbers(), {"test": numbers()[["x"]]}, "test rows: data.target=y: no such column; choose one of x"),
 ]
 
 
@@ -200,12 +200,49 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_line(frame: Any, settings
     assert str(refused.value).startswith(why) and "\n" not in str(refused.value)
 
 
-def test_a_category_of_its_own_in_every_row_is_warned_of(capsys: pytest.CaptureFixture[str]):
-    table_dataset(numbers(id=[f"c{i}" for i in range(20)]), "y")
-    assert capsys.readouterr().err == (
-        "warning: column id: every row has a value of its own, which says nothing as a category; "
-        "leave it out with data.drop=[id]\n"
-    )
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("id", [f"c{i}" for i in range(20)], "every row has a value of its own, which says nothing as a category"),
+        ("id", list(range(1000, 1020)), "numbers the rows"),
+        ("id", [3, *range(10, 29)], "numbers the rows"),
+        ("id", [float(i) for i in range(20, 0, -1)], "numbers the rows"),
+        ("Unnamed: 0", [4, 7] * 10, "numbers the rows"),
+        ("age", [20, *range(19)], None),
+        ("age", [30, *range(19)][::-1], None),
+        ("age", [*range(19), 18], None),
+        ("age", [*range(19), None], None),
+        ("age", [i / 2 for i in range(20)], None),
+    ],
+)
+def test_a_column_that_identifies_the_rows_is_warned_of(
+    name: str, values: list[Any], says: str | None, capsys: pytest.CaptureFixture[str]
+):
+    frame = numbers(**{name: values})
+    table_dataset(frame, "y")
+    err = capsys.readouterr().err
+    if says is None:
+        assert err == ""
+    else:
+        drop = {"id": "data.drop=[id]"}.get(name, """'data.drop=["Unnamed: 0"]'""")
+        assert err.startswith(f"warning: column {name}: {says}") and err.endswith(f"leave it out with {drop}\n")
+        table_dataset(frame, "y", drop=[name])
+        assert capsys.readouterr().err == ""
+
+
+def test_test_rows_are_blamed_by_their_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """And what they have that training has not is warned of, for rows that were not split off."""
+    path, other = saved(shop(), tmp_path / "shop.csv"), tmp_path / "other.csv"
+    table(path, "bought")
+    assert capsys.readouterr().err == ""
+    saved(shop(100, seed=1).drop(columns="bought"), other)
+    with pytest.raises(ConfigError, match=f"^data.test_path={other}: has no column bought; must have the target too$"):
+        table(path, "bought", test_path=str(other))
+    saved(shop(100, seed=1).assign(member="maybe", height=1), other)
+    assert len(table(path, "bought", test_path=str(other)).test) == 100
+    warned = capsys.readouterr().err
+    assert f"warning: data.test_path={other}: column height: not in the training data; it is ignored\n" in warned
+    assert "column member: 100 of 100 values (maybe) were not seen in training (False, True); they count" in warned
 
 
 @pytest.mark.parametrize(

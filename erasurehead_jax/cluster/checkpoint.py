@@ -27,7 +27,15 @@ FREE = (
     "resume",
 )  # settings that a resumed run may change
 # Settings that version 0.1 did not have, at the values that leave its runs as they are.
-NEUTRAL = (("batch", None), ("variance_reduction", None), ("snapshot_every", 20), ("snapshot", "scheme"))
+ADDED = {
+    "batch": None,
+    "variance_reduction": None,
+    "snapshot_every": 20,
+    "snapshot": "scheme",
+    "stop_at_target": False,
+    "patience": None,
+    "callbacks": [],
+}
 COUNTERS = ("late_answers", "faulty_answers", "suspected", "losses", "asked")
 
 
@@ -79,7 +87,7 @@ class Checkpoints:
 
 def fingerprint(config: dict[str, Any]) -> str:
     """A hash of the settings on which a run's iterates depend."""
-    fixed = {name: value for name, value in config.items() if name not in FREE and (name, value) not in NEUTRAL}
+    fixed = {name: value for name, value in config.items() if name not in FREE and (name, value) not in ADDED.items()}
     fixed["chunk_rows"] = config["cluster"]["chunk_rows"]  # determines the order in which rows are summed
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 

@@ -66,11 +66,12 @@ class Lender:
         self._hanging: list[int] = []
         self._kept: list[Rounds] = []  # with buffers that hanging workers may still write to
         self._waiting = True  # whether all other workers wait for a job
+        self.asked = False  # whether the script has opened a with block
 
     @contextlib.contextmanager
     def rounds(self, setup: Setup) -> Iterator[AbstractRounds]:
         """The rounds of a with block. Raises ConfigError if they are not for these workers."""
-        workers = setup.scheme.code.workers
+        self.asked, workers = True, setup.scheme.code.workers
         if workers != len(self._hosts):
             raise ConfigError(
                 f"scheme: has {workers} workers, but this script was started with {len(self._hosts)}; use -n {workers}"

@@ -84,25 +84,28 @@ def replay(run_dir: Path) -> Iterator[Replayed]:
         yield Replayed(protocol.round, Event(name, content, t), recorded, describe(decision))
 
 
-def main() -> None:
+def command() -> None:
     """Prints the events with their decisions; status 1 if any decision differs from the recorded one."""
     parser = argparse.ArgumentParser(prog="erasurehead_jax.cluster.replay", description="Replay a run's protocol.")
     parser.add_argument("run_dir", type=Path, metavar="DIR")
     parser.add_argument("--round", type=int, help="print this round only")
     arguments = parser.parse_args()
     differing = 0
-    try:
-        for round_, event, recorded, now in replay(arguments.run_dir):
-            differs = recorded != now
-            differing += differs
-            if arguments.round in (None, round_):
-                happened = " ".join([event.name, *map(str, event.content)])
-                print(f"round {round_}  {event.t:12.6f} s  {happened}: {now}" + f"  (recorded: {recorded})" * differs)
-    except ConfigError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(Status.BAD_INPUT)
+    for round_, event, recorded, now in replay(arguments.run_dir):
+        differs = recorded != now
+        differing += differs
+        if arguments.round in (None, round_):
+            happened = " ".join([event.name, *map(str, event.content)])
+            print(f"round {round_}  {event.t:12.6f} s  {happened}: {now}" + f"  (recorded: {recorded})" * differs)
     print(f"{differing} decisions differ from the recorded ones")
     sys.exit(Status.FAILED if differing else Status.OK)
+
+
+def main() -> None:
+    """The command."""
+    from erasurehead_jax.hydra_app import run_command  # late: the master records without Hydra
+
+    run_command(command)
 
 
 if __name__ == "__main__":

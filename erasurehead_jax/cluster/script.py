@@ -35,6 +35,8 @@ def lead_script(spec: JobSpec, hosts: Sequence[str]) -> None:
     gradient.use(Backend(lambda: spec.config, lender.rounds))
     send(Started())
     status = _execute(os.path.abspath(script.path), script.arguments)
+    if status == Status.OK and not lender.asked:
+        print(f"warning: {script.path} has opened no coded_gradient; its workers had nothing to do", file=sys.stderr)
     hanging = lender.hanging
     send(Outcome(status, "", hanging, stay=False))
     while hanging:  # the launcher kills every rank

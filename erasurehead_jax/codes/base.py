@@ -113,4 +113,7 @@ def _kind(value: Any) -> str:
 def require_multiple(name: str, value: int, of_name: str, of: int, why: str) -> None:
     """Raises ConfigError unless `value` is a positive multiple of `of`."""
     if of < 1 or value < 1 or value % of:
-        raise ConfigError(f"{of_name}={of}: must divide {name}={value} ({why})")
+        divisors = [each for each in range(1, value + 1) if value % each == 0]
+        near = sorted(sorted(divisors, key=lambda each: abs(each - of))[:2])
+        advice = f", as {' and '.join(map(str, near))} do" if len(near) == 2 else ""
+        raise ConfigError(f"{of_name}={of}: must divide {name}={value}{advice} ({why})")

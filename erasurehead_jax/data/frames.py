@@ -74,7 +74,7 @@ def is_numeric(column: Any, name: str) -> bool:
     if MOSTLY < numbers.mean() < 1:
         row = int(np.flatnonzero(known)[int(np.argmin(numbers))])
         raise ConfigError(
-            f"column {name}, row {row}: {column.iloc[row]!r} must be a number, as most of the column; correct it or "
+            f"column {name}, {nth(row)}: {column.iloc[row]!r} must be a number, as most of the column; correct it or "
             "leave it empty, or name the column in data.categorical"
         )
     return False
@@ -86,12 +86,17 @@ def column_numbers(column: Any, name: str) -> Float[np.ndarray, " m"]:
     text = np.asarray(numbers.isna() & column.notna())
     if text.any():
         row = int(np.argmax(text))
-        raise ConfigError(f"column {name}, row {row}: {column.iloc[row]!r} must be a number")
+        raise ConfigError(f"column {name}, {nth(row)}: {column.iloc[row]!r} must be a number")
     values = numbers.to_numpy(np.float64, na_value=np.nan)
     if np.isinf(values).any():
         row = int(np.argmax(np.isinf(values)))
-        raise ConfigError(f"column {name}, row {row}: {values[row]} must be a finite number")
+        raise ConfigError(f"column {name}, {nth(row)}: {values[row]} must be a finite number")
     return values
+
+
+def nth(row: int) -> str:
+    """Names a row of a table. Its line in a file is unknown: cells may have line breaks."""
+    return f"row {row} (counted from 0)"
 
 
 def _parsed(column: Any) -> Any:

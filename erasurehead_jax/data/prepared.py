@@ -19,7 +19,7 @@ from erasurehead_jax.data.features.mixed import Mixed
 from erasurehead_jax.data.features.sparse import Sparse
 from erasurehead_jax.errors import ConfigError
 
-FORMAT = 2  # increment when the preprocessing or the layout of the prepared files changes
+FORMAT = 3  # increment when the preprocessing or the layout of the prepared files changes
 KINDS = {kind.__name__: kind for kind in (Dense, OneHot, Sparse, Mixed)}
 LAYOUT, ENCODER = "dataset.json", "encoder.json"
 

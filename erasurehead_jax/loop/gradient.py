@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 from jaxtyping import PyTree
@@ -39,7 +39,6 @@ def use(backend: Backend) -> None:
     _now = Now(backend)
 
 
-@contextlib.contextmanager
 def coded_gradient(
     loss: Callable[..., Any],
     params: PyTree,
@@ -48,12 +47,13 @@ def coded_gradient(
     *,
     delay: AbstractDelay = NoDelay(),  # noqa: B008 - immutable
     **settings: Any,
-) -> Iterator[Callable[[PyTree], tuple[PyTree, Info]]]:
+) -> "Opening":
     """Computes gradients of the mean of a loss on the workers of a scheme: `with coded_gradient(...) as gradient:`.
 
-    `gradient(params)` returns the decoded mean of the row gradients, of the structure of `params`, and an `Info`. In a
-    script that `python -m erasurehead_jax.run -n WORKERS script.py` has started, real workers compute it. Otherwise the
-    rounds are simulated, and the clock counts what they would take.
+    `gradient(params)` returns `(gradient, info)`: the decoded mean of the row gradients, of the structure of `params`,
+    and an `Info`. Its only argument is `params`, because the workers hold the data. In a script that
+    `python -m erasurehead_jax.run -n WORKERS script.py` has started, real workers compute it. Otherwise the rounds are
+    simulated, and the clock counts what they would take.
 
     `loss(params, *data)` returns one value a row, or the mean over the rows that it is given; the loss of a row must
     not depend on other rows. `params`, a pytree of arrays of floats, is the starting point, of which only structure and
@@ -66,14 +66,28 @@ def coded_gradient(
     Raises ConfigError for what does not fit together. `gradient` raises Stopped if so many workers are lost that the
     scheme's stopping rule can never hold, and Diverged if no gradient is finite.
     """
-    with _alone() as backend:
-        setup = _setup(backend, loss, params, data, scheme, delay, settings)
-        with backend.rounds(setup) as rounds:
-            gradient = Gradient(rounds, setup)
-            try:
-                yield gradient
-            finally:
-                gradient.ended = True
+    return Opening(_opened(loss, params, data, scheme, delay, settings))
+
+
+class Opening(contextlib.AbstractContextManager["Gradient"]):
+    """What `coded_gradient` returns: a `with` block gets the gradient from it."""
+
+    def __init__(self, opened: contextlib.AbstractContextManager["Gradient"]):
+        self._opened = opened
+
+    def __enter__(self) -> "Gradient":
+        return self._opened.__enter__()
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self._opened.__exit__(*raised)
+
+    def __call__(self, *arguments: Any) -> NoReturn:
+        """Raises ConfigError."""
+        raise ConfigError("coded_gradient: is not open; open it with `with coded_gradient(...) as gradient:`")
+
+    def __iter__(self) -> Iterator[Any]:
+        """Raises ConfigError."""
+        return self()
 
 
 class Gradient:
@@ -82,8 +96,10 @@ class Gradient:
     def __init__(self, rounds: AbstractRounds, setup: Setup):
         self._rounds, self._setup, self._round, self.ended = rounds, setup, 0, False
 
-    def __call__(self, params: PyTree) -> tuple[PyTree, Info]:
-        """Runs a round. Raises ConfigError after the with block, or for params of another structure."""
+    def __call__(self, params: PyTree, *data: Any) -> tuple[PyTree, Info]:
+        """Runs a round. Raises ConfigError after the with block, for params of another structure, and for data."""
+        if data:
+            raise ConfigError("gradient: is given data; its only argument is params, because the workers hold the data")
         if self.ended:
             raise ConfigError("gradient: is called after its with block, whose workers are gone; call it inside")
         parameters, rows = self._setup.loss.parameters, len(self._setup.rows)
@@ -92,6 +108,25 @@ class Gradient:
         self._round += 1
         decoded, info = self._rounds.gradient(x)
         return parameters.arrays(decoded / rows), info
+
+
+@contextlib.contextmanager
+def _opened(
+    loss: Callable[..., Any],
+    params: PyTree,
+    data: Any,
+    scheme: Scheme,
+    delay: AbstractDelay,
+    settings: dict[str, Any],
+) -> Iterator[Gradient]:
+    with _alone() as backend:
+        setup = _setup(backend, loss, params, data, scheme, delay, settings)
+        with backend.rounds(setup) as rounds:
+            gradient = Gradient(rounds, setup)
+            try:
+                yield gradient
+            finally:
+                gradient.ended = True
 
 
 @contextlib.contextmanager

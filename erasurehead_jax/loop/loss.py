@@ -1,5 +1,6 @@
 """A script's loss: checked, taken row by row, and as a program that can be sent to the ranks."""
 
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any
@@ -45,10 +46,16 @@ class Loss:
     def try_out(self, x: Params, rows: Rows) -> None:
         """Raises ConfigError for a loss of the wrong shape, one that is not finite, or one that mixes rows."""
         some = rows.take(np.arange(TRIED) % len(rows))
+        _require_arguments(self._loss, arguments_of(some, self.parameters.dtype))
         _require_shape(jax.eval_shape(self._together, x, some))
         together, alone = map(np.asarray, jax.jit(lambda *at: (self._together(*at), self._alone(*at)))(x, some))
-        if not (np.isfinite(together).all() and np.isfinite(alone).all()):
-            raise ConfigError(f"loss: is {together.ravel()[0]} at the start; must be finite")
+        if not np.isfinite(together).all():
+            raise ConfigError(f"loss: is {_odd(together)} at the start; must be finite")
+        if not np.isfinite(alone).all():
+            raise ConfigError(
+                f"loss: of {TRIED} rows is {together.ravel()[0]:.6g}, but of one row alone it is {_odd(alone)}; a "
+                "row's loss must not depend on other rows (no batch normalisation)"
+            )
         expected = alone if together.ndim else alone.mean()
         off = np.abs(together - expected).max()
         if off > float(jnp.finfo(together.dtype).eps) ** 0.5 * (np.abs(alone).mean() + np.abs(together).max()):
@@ -74,14 +81,44 @@ class Loss:
         gradient = lambda x, weights, *leaves: self.gradient(x, structure.unflatten(leaves), weights)
         platforms = ["cpu"] if os.environ.get("JAX_PLATFORMS") == "cpu" else ["cpu", "cuda"]
         program = jax.jit(gradient)
-        program.trace(*vectors, *shapes)  # an error of the script's keeps its traceback; below, only JAX objects
+        traced = program.trace(
+            *vectors, *shapes
+        )  # an error of the script's keeps its traceback; below, only JAX objects
+        refused = (
+            "loss: cannot be sent to the ranks ({}); must be a program for JAX alone, without jax.debug.print or other "
+            "callbacks into Python"
+        )
+        if effects := traced.jaxpr.effects:
+            raise ConfigError(refused.format(f"it has effects: {', '.join(sorted(map(str, effects)))}"))
         try:
             return bytes(export.export(program, platforms=platforms)(*vectors, *shapes).serialize())
         except (NotImplementedError, ValueError) as error:
-            raise ConfigError(
-                f"loss: cannot be sent to the ranks ({str(error).splitlines()[0]}); must be a program for JAX alone, "
-                "without jax.debug.print or other callbacks into Python"
-            ) from error
+            raise ConfigError(refused.format(str(error).splitlines()[0])) from error
+
+
+def _odd(values: np.ndarray) -> Any:
+    """The first value that is not finite."""
+    return values[~np.isfinite(values)][0]
+
+
+def _require_arguments(loss: Callable[..., Any], data: tuple[Any, ...]) -> None:
+    """Raises ConfigError unless the loss takes so many arguments besides params."""
+    try:
+        signature = inspect.signature(loss)
+    except (TypeError, ValueError):  # of a built-in
+        return
+    try:
+        signature.bind(None, *data)
+    except TypeError as error:
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        needed = sum(each.kind in kinds and each.default is each.empty for each in signature.parameters.values()) - 1
+        if needed < 1 or needed == len(data):
+            raise ConfigError(f"loss: cannot be called with params and {len(data)} arguments ({error})") from error
+        given = "one array" if len(data) == 1 else f"{len(data)} arrays"
+        takes = "1 argument" if needed == 1 else f"{needed} arguments"
+        raise ConfigError(
+            f"data: {given}, but the loss takes {takes} besides params: give a tuple of {needed}"
+        ) from error
 
 
 def _require_shape(found: Any) -> None:

@@ -25,6 +25,7 @@ from erasurehead_jax.objectives.model_checks import (
     require_predictions,
     require_scores,
     require_values,
+    shapes_explained,
     trace_init,
 )
 from erasurehead_jax.types import AnyArray, Key, Params
@@ -96,9 +97,13 @@ class Model(AbstractObjective):
         )
         given = lambda x, rows: (self.params(x), rows.features.inputs(x.dtype))
         loss = lambda x, rows: self.model.loss(*given(x, rows), self._target(rows, x.dtype))
-        require_losses(self.model, jax.eval_shape(loss, x, some), len(some))
+        features = some.features.inputs(x.dtype)
+        with shapes_explained(self.model, features):
+            losses = jax.eval_shape(loss, x, some)
+        require_losses(self.model, losses, len(some))
         if hasattr(self.model, "predict"):
-            scores = jax.eval_shape(lambda x, rows: self.model.predict(*given(x, rows)), x, some)
+            with shapes_explained(self.model, features):
+                scores = jax.eval_shape(lambda x, rows: self.model.predict(*given(x, rows)), x, some)
             require_scores(self.model, scores, len(some), dataset.classes if self.targets == "classes" else None)
 
     def try_out(self, dataset: Dataset) -> None:

@@ -1,5 +1,8 @@
 """The checks of a user's model, each with one line that says what is wrong with it."""
 
+import contextlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -53,6 +56,22 @@ def trace_init(model: Any, dataset: Dataset) -> PyTree:
         raise ConfigError(
             f"{_setting(model)}: init cannot be traced by JAX ({reason}); its shapes must not depend on the key's "
             "value, and it must draw with jax.random"
+        ) from error
+
+
+@contextlib.contextmanager
+def shapes_explained(model: Any, features: Any) -> Iterator[None]:
+    """Turns JAX's error about shapes that do not fit into a ConfigError that names the shape of the features."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ConfigError) or not re.search("shape|dimension", str(error)):
+            raise
+        shape = features.shape[1:] if hasattr(features, "shape") else (features.dim,)
+        advice = "; in init, use dataset.dim, which counts the constant column" if len(shape) == 1 else ""
+        raise ConfigError(
+            f"{_setting(model)}: cannot be computed for features of shape (rows, {', '.join(map(str, shape))}): "
+            f"{str(error).splitlines()[0].rstrip('.')}{advice}"
         ) from error
 
 

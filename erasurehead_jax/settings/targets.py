@@ -1,7 +1,10 @@
 """Checks that a `_target_` exists and takes the settings beside it, before it is called."""
 
+import contextlib
 import importlib
 import inspect
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import hydra.utils
@@ -30,7 +33,8 @@ def require_callable(field: str, settings: Any) -> None:
 
 def _locate(field: str, target: Any) -> Any:
     try:
-        made = hydra.utils.get_object(target)
+        with _without_log():
+            made = hydra.utils.get_object(target)
     except Exception as error:
         cause = error.__cause__
         missing = isinstance(cause, ModuleNotFoundError) and f"{target}.".startswith(f"{cause.name}.")
@@ -42,9 +46,22 @@ def _locate(field: str, target: Any) -> Any:
     return made
 
 
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """Hydra logs what it then raises."""
+    log = logging.getLogger(hydra.utils.__name__)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
 def _why_not_found(target: str) -> str:
     """Names the part of the path that is missing and suggests the nearest name."""
     parts = target.split(".")
+    if parts[0] == "__main__" or "<locals>" in parts:
+        return "was defined in a script, a notebook or a function, where it cannot be found again"
     found: Any = None
     for i, part in enumerate(parts):
         name = ".".join(parts[: i + 1])

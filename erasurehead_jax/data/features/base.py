@@ -31,6 +31,8 @@ class AbstractFeatures(eqx.Module):
         return (self.dim,)
 
     def __matmul__(self, x: Float[AnyArray, "d *models"]) -> Float[Array, "m *models"]:
+        if jnp.shape(x)[:1] != (self.dim,):  # sparse layouts would not notice
+            raise ValueError(f"features @ W: W has shape {jnp.shape(x)}, but the features have {self.dim} columns")
         return self.matvec(x)
 
     def inputs(self, dtype: np.dtype) -> Any:
