@@ -188,7 +188,7 @@ def build_scheme(config: dict[str, Any], made: Scheme | None = None) -> Scheme:
     Raises ConfigError if its code has other numbers of workers or blocks than the config.
     """
     scheme: Scheme = instantiate("scheme", config, Scheme) if made is None else made
-    if config["messages"] == "per_block" and not isinstance(scheme.code, PerBlock):
+    if config.get("messages") == "per_block" and not isinstance(scheme.code, PerBlock):
         scheme = Scheme(PerBlock(scheme.code), scheme.stop, scheme.decode)
     for name in ("workers", "blocks"):
         found = getattr(scheme.code, name)

@@ -23,16 +23,27 @@ def names(config_dir: str = CONFIG_DIR) -> list[str]:
     return sorted(path.stem for path in Path(config_dir, "scheme").glob("*.yaml"))
 
 
-@cache
 def scheme_of(name: str, config_dir: str = CONFIG_DIR) -> Scheme:
     """The scheme of this name with the first of SIZES that it accepts, or with its own sizes if it sets them."""
+    return _found(name, config_dir)[1]
+
+
+def settings_of(name: str) -> tuple[str, ...]:
+    """The settings of the command line for `scheme_of(name)`, without its name."""
+    return _found(name, CONFIG_DIR)[0]
+
+
+@cache
+def _found(name: str, config_dir: str) -> tuple[tuple[str, ...], Scheme]:
     refusals = []
     for (workers, load, wait_for), double in itertools.product(SIZES, (False, True)):
+        sizes = (f"workers={workers}", f"load={load}", f"wait_for={wait_for}", f"blocks={workers * (1 + double)}")
+        settings = (*sizes, *REQUIRED.get(name, ()))
         with initialize_config_dir(config_dir, version_base="1.3"):
-            sizes = (f"workers={workers}", f"load={load}", f"wait_for={wait_for}", f"blocks={workers * (1 + double)}")
-            config = compose("train", [f"scheme={name}", *sizes, *REQUIRED.get(name, ())])
+            config = compose("train", [f"scheme={name}", *settings])
         try:
-            return instantiate("scheme", cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), Scheme)
+            resolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+            return settings, instantiate("scheme", resolved, Scheme)
         except ConfigError as error:
             refusals.append(f"{', '.join(sizes)}: {error}")
     raise ConfigError("; ".join(refusals))

@@ -28,6 +28,7 @@ FREE = (
 )  # settings that a resumed run may change
 # Settings that version 0.1 did not have, at the values that leave its runs as they are.
 ADDED = {
+    "messages": "per_worker",
     "batch": None,
     "variance_reduction": None,
     "snapshot_every": 20,

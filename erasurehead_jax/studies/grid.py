@@ -186,7 +186,7 @@ def _identity(config: dict[str, Any]) -> str:
         "rounds",
         *SAMPLING,
     )
-    return json.dumps({part: config[part] for part in parts}, sort_keys=True)
+    return json.dumps({part: config[part] for part in (*parts, *SAMPLING)}, sort_keys=True)
 
 
 def _grid_point(
