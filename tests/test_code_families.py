@@ -5,7 +5,7 @@ Values of random codes are means over codes and masks, within four standard erro
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -61,7 +61,7 @@ def agrees(found: np.ndarray, expected: float, rounded: float = ROUNDED) -> bool
 @pytest.mark.parametrize(
     ("n", "load"), [(4, 2), (5, 3), (6, 2), (6, 4), (7, 1), (7, 7), (9, 5), (30, 2), (30, 4), (30, 10)]
 )
-def test_any_n_minus_s_workers_decode(family: type[AbstractCode], n: int, load: int):
+def test_any_n_minus_s_workers_decode(family: Callable[..., AbstractCode], n: int, load: int):
     code = family(blocks=n, workers=n, load=load)
     np.testing.assert_array_equal(code.holds.sum(0), load)
     np.testing.assert_array_equal(code.copies, load)
@@ -92,7 +92,7 @@ def test_explicit_coefficients_are_better_conditioned_than_random_ones():
 
 
 @pytest.mark.parametrize(("family", "name"), [(CyclicMDS, "cyclic MDS"), (ReedSolomon, "Reed-Solomon")])
-def test_complex_coefficients_are_refused_with_the_reason(family: type[AbstractCode], name: str):
+def test_complex_coefficients_are_refused_with_the_reason(family: Callable[..., AbstractCode], name: str):
     with pytest.raises(ConfigError, match=rf"^load=3: {name} has real .* use load=2 or 4 with workers=30$"):
         family(blocks=30, workers=30, load=3)
 

@@ -121,27 +121,27 @@ class CodeAdvice(NamedTuple):
 
 def recommend_codes(points: Sequence[GridPoint], table: pd.DataFrame, heard: Sequence[int]) -> list[CodeAdvice]:
     """For each load, and each number of workers that are waited for: the best code on average, and at worst."""
-    groups: dict[tuple, list[tuple[str, pd.Series]]] = {}
+    rows = {(row["point"], row["stragglers"]): row for row in table.to_dict("records")}
+    groups: dict[tuple, list[tuple[str, dict[str, Any]]]] = {}
     for i, point in enumerate(points):
-        code = point.point.scheme.code
+        workers = point.point.scheme.code.workers
         for r in heard:
-            if point.labels["wait_for"] in (r, code.workers):  # those that wait until they can decode have no r
-                (row,) = table[(table["point"] == i) & (table["stragglers"] == code.workers - r)].iloc
-                key = point.circumstances(), code.workers, point.labels["load"], code.workers - r
-                groups.setdefault(key, []).append((point.name(), row))
-    return [_advice(*key, found) for key, found in groups.items() if len(found) > 1]
+            if point.labels["wait_for"] in (r, workers):  # those that wait until they can decode have no r
+                key = point.circumstances(), workers, point.labels["load"], workers - r
+                groups.setdefault(key, []).append((point.name(), rows[i, workers - r]))
+    return [_advice(found, *key) for key, found in groups.items() if len(found) > 1]
 
 
 def _advice(
-    circumstances: tuple, workers: int, load: int, stragglers: int, found: list[tuple[str, pd.Series]]
+    found: list[tuple[str, dict[str, Any]]], circumstances: tuple, workers: int, load: int, stragglers: int
 ) -> CodeAdvice:
-    mean = min(found, key=lambda each: (round(each[1]["mean_error"], 9), each[1]["worst_error"]))
-    worst = min(found, key=lambda each: (round(each[1]["worst_error"], 9), each[1]["mean_error"]))
+    by = lambda first, second: min(found, key=lambda each: (round(each[1][first], 9), each[1][second]))
+    mean, worst = by("mean_error", "worst_error"), by("worst_error", "mean_error")
     where = "".join(f", {name}={value}" for name, value in circumstances)
     text = f"c={load}, {stragglers} of {workers} workers late{where}: smallest mean error {_in_words(*mean)}"
     text += "; no code does better at worst" if mean[0] == worst[0] else f"; at worst {_in_words(*worst)}"
     return CodeAdvice(dict(circumstances), load, stragglers, mean[0], worst[0], text)
 
 
-def _in_words(name: str, row: pd.Series) -> str:
+def _in_words(name: str, row: dict[str, Any]) -> str:
     return f"{name} ({row['mean_error']:.3g} ± {row['sem_error']:.1g}, at worst {row['worst_error']:.3g})"

@@ -23,8 +23,8 @@ def decode_figure(points: Sequence[GridPoint], table: pd.DataFrame, path: Path) 
         if name in seen or len(seen) == MOST_LINES:
             continue
         seen.add(name)
-        mine = table[table["point"] == i]
-        s = mine["stragglers"].to_numpy()
+        mine = table.query(f"point == {i}")
+        s = mine["stragglers"]
         shown = {"marker": marker, "markevery": (len(seen) % 4, 5), "markersize": 5, "label": name}
         (line,) = left.plot(s, mine["mean_error"], style, **shown)
         left.plot(s, mine["closed_form"].astype(float), "+", color=line.get_color(), markersize=6, label="_")

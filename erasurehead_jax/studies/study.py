@@ -110,9 +110,9 @@ class Decoded:
 
     def lines(self) -> list[str | Table]:
         """The result for the terminal."""
-        late = self.table["stragglers"].isin([self._workers - r for r in self._heard])
+        late = [self._workers - r for r in self._heard]
         title = f"decode errors |w - 1|^2: {self._study.rounds} random sets of stragglers, and the worst"
-        return [terminal_table(self.table[late][TERMINAL], title), *self.advice()]
+        return [terminal_table(self.table.query(f"stragglers in {late}").filter(TERMINAL), title), *self.advice()]
 
     @property
     def _workers(self) -> int:
