@@ -12,6 +12,13 @@ from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.settings import CONFIG_DIR, nearest
 from erasurehead_jax.stopping import AnyOf
 
+FOLDER = Path(CONFIG_DIR) / "scheme"
+
+
+def names() -> list[str]:
+    """The names of the schemes in configs/scheme."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
 
 def named_scheme(
     name: str,
@@ -26,10 +33,9 @@ def named_scheme(
     `blocks` is `workers` and `wait_for` all of them unless given. `changes` replace settings of the yaml, such as
     `decode={"rescale": "covered"}`. Raises ConfigError for an unknown name, and for sizes that the scheme cannot have.
     """
-    path = Path(CONFIG_DIR) / "scheme" / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
+    if name not in (known := names()):
         raise ConfigError(f"scheme={name}: unknown; {nearest(name, known)}")
+    path = FOLDER / f"{name}.yaml"
     sizes = {"workers": workers, "load": load, "wait_for": wait_for or workers, "blocks": blocks or workers}
     config = OmegaConf.merge(sizes, {"scheme": OmegaConf.load(path)}, {"scheme": changes})
     return instantiate("scheme", cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)), Scheme)

@@ -1,11 +1,13 @@
 """Every scheme yaml keeps the contract of a code, and trains alike on real ranks and simulated. New ones are found."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from harness import SMALL_DATA, Finished
+from harness import SMALL_DATA, Finished, execute
 from shipped import names, scheme_of, settings_of
 from test_multirun import multirun
 
@@ -72,6 +74,20 @@ def test_a_message_a_block_trains_alike_on_both_backends(tmp_path: Path):
         assert real.status == 0, real.err
         np.testing.assert_allclose(real.history["train_loss"], simulated.history["train_loss"], rtol=1e-10)
         assert real.arrival_s.shape == (6, 12)
+
+
+def test_a_what_if_decodes_exactly_in_the_default_precision(tmp_path: Path):
+    """Where x64 is enabled for the simulator's thread only, as in the command."""
+    some = [name for name in names() if settings_of(name) == settings_of("egc")]
+    grid = f"grid.scheme=[{','.join(some)}]"
+    done = execute(
+        [sys.executable, "-m", "erasurehead_jax.whatif", grid, *settings_of("egc"), "seeds=4", "hydra.run.dir=run"],
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "run" / "timing.csv").set_index("scheme")
+    exact = {"uncoded", "egc", "egc_cyclic", "cyclic_mds", "reed_solomon"}
+    assert exact <= set(table.index[table["exact_fraction"] == 1]) and len(table) == len(some)
 
 
 class Wrong(FractionalRepetition):

@@ -20,11 +20,20 @@ def on_host(decoder: Callable[[Bool[np.ndarray, " M"]], Any], got: Got) -> Any:
     if isinstance(got, np.ndarray):
         return decoder(got)
     found = np.asarray(decoder(np.ones(got.shape, bool)))
-    kind = np.dtype(bool) if found.dtype == bool else jnp.result_type(float)
+    if found.dtype == bool:
+        return _called(decoder, got, found.shape, bool)
+    precision = jnp.result_type(float)
+    if precision == np.float32:
+        return _called(decoder, got, found.shape, np.float32)
+    # JAX rounds what a callback returns to float32 where x64 is not enabled for all threads, so it returns the bits.
+    bits = lambda mask: np.asarray(decoder(mask), np.float64)[..., None].view(np.uint32)
+    return jax.lax.bitcast_convert_type(_called(bits, got, (*found.shape, 2), np.uint32), precision)
 
+
+def _called(decoder: Callable[[Any], Any], got: Got, shape: tuple[int, ...], kind: type) -> Any:
     def rows(masks: Any) -> np.ndarray:
         masks = np.asarray(masks)
         flat = masks.reshape(-1, masks.shape[-1])
-        return np.array([decoder(mask) for mask in flat], kind).reshape(masks.shape[:-1] + found.shape)
+        return np.array([decoder(mask) for mask in flat], kind).reshape(masks.shape[:-1] + shape)
 
-    return jax.pure_callback(rows, jax.ShapeDtypeStruct(found.shape, kind), got, vmap_method="expand_dims")
+    return jax.pure_callback(rows, jax.ShapeDtypeStruct(shape, kind), got, vmap_method="expand_dims")

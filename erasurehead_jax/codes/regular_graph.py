@@ -9,6 +9,8 @@ from erasurehead_jax.codes.one_step import one_step_weights
 from erasurehead_jax.errors import ConfigError, require_whole
 from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
 
+DENSE_UP_TO = 50  # vertices
+
 
 class RegularGraph(AbstractCode):
     """Worker j holds the blocks next to vertex j of a graph in which every vertex has `load` neighbours.
@@ -60,5 +62,8 @@ def random_regular(vertices: int, degree: int, seed: list[int]) -> scipy.sparse.
 
 
 def _second_eigenvalue(adjacency: scipy.sparse.csr_array) -> float:
-    values = np.linalg.eigvalsh(adjacency.toarray())
-    return float(max(-values[0], values[-2]))
+    if adjacency.shape[0] <= DENSE_UP_TO:
+        values = np.linalg.eigvalsh(adjacency.toarray())
+        return float(max(-values[0], values[-2]))
+    largest = scipy.sparse.linalg.eigsh(adjacency, k=2, v0=np.arange(1.0, adjacency.shape[0] + 1))[0]
+    return float(np.abs(largest).min())
