@@ -208,12 +208,13 @@ def explore(protocol: Protocol, rich: bool, approximate: bool) -> tuple[int, int
 @pytest.mark.parametrize("on_loss", ["stop", "approximate"])
 @pytest.mark.parametrize("late", ["cancel", "wait"])  # to the protocol, skip is cancel
 @pytest.mark.parametrize("name", schemes(2))
-def test_every_interleaving(name: str, late: str, on_loss: str):
+@pytest.mark.parametrize("richest", [2, pytest.param(3, marks=pytest.mark.soak)])
+def test_every_interleaving(name: str, late: str, on_loss: str, richest: int):
     states = finished = 0
     for k in (1, 2, 3, 4):
         protocol = Protocol(schemes(k)[name], late, on_loss)
         # Late, repeated and faulty answers multiply the states: three workers have 8,000, with a clock 41,000.
-        rich = k <= (2 if protocol.scheme.stop.instants_s else 3)
+        rich = k <= (2 if protocol.scheme.stop.instants_s else richest)
         found = explore(protocol, rich, approximate=on_loss == "approximate")
         states, finished = states + found[0], finished + found[1]
     assert states > 500 and finished > 10
