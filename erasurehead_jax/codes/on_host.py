@@ -21,10 +21,15 @@ def on_host(decoder: Callable[[Bool[np.ndarray, " M"]], Any], got: Got) -> Any:
         return decoder(got)
     found = np.asarray(decoder(np.ones(got.shape, bool)))
     kind = np.dtype(bool) if found.dtype == bool else jnp.result_type(float)
+    # float64 is sent as pairs of words: JAX calls back in a thread where x64 may be off, and would round it to float32.
+    wide = kind == np.float64
+    sent = jax.ShapeDtypeStruct((*found.shape, 2), np.uint32) if wide else jax.ShapeDtypeStruct(found.shape, kind)
 
     def rows(masks: Any) -> np.ndarray:
         masks = np.asarray(masks)
         flat = masks.reshape(-1, masks.shape[-1])
-        return np.array([decoder(mask) for mask in flat], kind).reshape(masks.shape[:-1] + found.shape)
+        values = np.array([decoder(mask) for mask in flat], kind)
+        return (values[..., None].view(sent.dtype) if wide else values).reshape(masks.shape[:-1] + sent.shape)
 
-    return jax.pure_callback(rows, jax.ShapeDtypeStruct(found.shape, kind), got, vmap_method="expand_dims")
+    answers = jax.pure_callback(rows, sent, got, vmap_method="expand_dims")
+    return jax.lax.bitcast_convert_type(answers, kind) if wide else answers
