@@ -1,10 +1,11 @@
-# make setup | compare | reproduce | test | coverage | test-clusters | soak | lint | constraints | docs | bench | figures
+# make setup | compare | reproduce | test | coverage | test-clusters | soak | lint | constraints | docs | bench
+#      figures | codes-table
 # Every target installs what it needs into .venv first; only make and Python 3.11 or newer must be there.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup compare reproduce test coverage test-clusters soak lint constraints docs bench figures clean
+.PHONY: setup compare reproduce test coverage test-clusters soak lint constraints docs bench figures codes-table clean
 
 setup: $(READY)
 
@@ -69,6 +70,10 @@ bench: $(READY)
 # The documentation's pictures that come from the simulator.
 figures: $(READY)
 	$(BIN)/python docs/figures.py
+
+# The table of docs/codes.md.
+codes-table: $(READY)
+	$(BIN)/python docs/codes_table.py
 
 clean:
 	rm -rf .venv outputs multirun build dist site .coverage .coverage.*

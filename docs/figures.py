@@ -8,15 +8,24 @@ from pathlib import Path
 from erasurehead_jax.studies.bounds import bounds_figure
 
 HERE = Path(__file__).parent
-STUDY = HERE.parent / "outputs" / "redundancy"
+STUDIES = HERE.parent / "outputs" / "figures"
+CODES = "egc,random_regular,bernoulli,coupon_collector,ignore_stragglers"
 
 
 def main() -> None:
-    shutil.rmtree(STUDY, ignore_errors=True)
-    study = [sys.executable, "-m", "erasurehead_jax.whatif", "study=redundancy", f"hydra.run.dir={STUDY}"]
-    subprocess.run(study, check=True)
-    shutil.copy(STUDY / "frontier.png", HERE / "redundancy.png")
+    shutil.copy(whatif("redundancy", "study=redundancy") / "frontier.png", HERE / "redundancy.png")
+    decode = whatif("decode", "mode=decode", f"grid.scheme=[{CODES}]", "wait_for=15")
+    shutil.copy(decode / "decode.png", HERE / "decode.png")
     bounds_figure(HERE / "bounds.png")
+
+
+def whatif(name: str, *settings: str) -> Path:
+    """Runs the command; returns its folder."""
+    folder = STUDIES / name
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-m", "erasurehead_jax.whatif", *settings, f"hydra.run.dir={folder}"]
+    subprocess.run(command, check=True)
+    return folder
 
 
 if __name__ == "__main__":

@@ -1,8 +1,22 @@
 from .codes import (
+    BIBD as BIBD,
     AbstractCode as AbstractCode,
+    Bernoulli as Bernoulli,
+    BlockModel as BlockModel,
+    CouponCollector as CouponCollector,
+    Custom as Custom,
+    CyclicMDS as CyclicMDS,
     CyclicRepetition as CyclicRepetition,
     FractionalRepetition as FractionalRepetition,
+    GraphCode as GraphCode,
+    PartialCyclic as PartialCyclic,
+    PartialReplication as PartialReplication,
+    PerBlock as PerBlock,
+    ReedSolomon as ReedSolomon,
+    RegularGraph as RegularGraph,
+    StochasticCode as StochasticCode,
     Uncoded as Uncoded,
+    on_host as on_host,
 )
 from .data import (
     AbstractEncoder as AbstractEncoder,
@@ -20,6 +34,8 @@ from .decoding import (
     AbstractDecode as AbstractDecode,
     ByCode as ByCode,
     ByLeastSquares as ByLeastSquares,
+    OneStep as OneStep,
+    Unbiased as Unbiased,
 )
 from .delays import (
     AbstractDelay as AbstractDelay,

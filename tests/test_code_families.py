@@ -292,7 +292,7 @@ def test_a_matrix_is_read_from_files(tmp_path):
         (lambda: Bernoulli(6, 6, 7), r"^load=7: must be a finite number, above 0 and at most 6$"),
         (lambda: Bernoulli(6, 6, 2, most_blocks=0), r"^most_blocks=0: must be a whole number, at least 1$"),
         (lambda: BlockModel(6, 5, 2, 2, 0.5), r"^blocks=6: the block model needs as many"),
-        (lambda: BlockModel(6, 6, 2, 4, 0.5), r"^group=4: must divide workers=6 "),
+        (lambda: BlockModel(6, 6, 2, 4, 0.5), r"^group=4: must divide workers=6, as 2 and 3 do "),
         (lambda: BlockModel(6, 6, 2, 3, 0.9), r"^inside=0.9: must lie between 0 and 0.666667 for load=2 and group=3"),
         (lambda: RegularGraph(5, 5, 3), r"^load=3: no graph of 5 vertices has 3 neighbours at each"),
         (lambda: RegularGraph(4, 4, 4), r"^load=4: no graph of 4 vertices"),

@@ -55,6 +55,8 @@ def commands(page: Path) -> Iterator[Command]:
 
 def run(command: Command, folder: Path) -> None:
     quick = QUICK[command.name]
+    if "--config-dir" in command.arguments:  # whose own schemes are the point
+        quick = tuple(each for each in quick if not each.startswith("grid.scheme="))
     replaced = {override.split("=")[0] for override in quick}
     kept = [argument for argument in command.arguments if argument.split("=")[0] not in replaced]
     done = execute([sys.executable, "-m", f"erasurehead_jax.{command.name}", *kept, *quick], folder)
@@ -70,17 +72,54 @@ def test_the_commands_of_the_readme_run(tmp_path: Path):
     assert (tmp_path / "outputs" / "first" / "report" / "report.md").exists()
 
 
+def write_files(page: Path, folder: Path) -> None:
+    for block in blocks(page):
+        if block.title:
+            path = folder / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text((path.read_text() if path.exists() else "") + block.text)
+
+
 @pytest.mark.mpi
 def test_the_files_of_extend_train(tmp_path: Path):
     page = ROOT / "docs" / "extend.md"
-    for block in blocks(page):
-        if block.title:
-            path = tmp_path / block.title
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text((path.read_text() if path.exists() else "") + block.text)
+    write_files(page, tmp_path)
     (command,) = commands(page)
     run(command._replace(arguments=[*command.arguments, "hydra.run.dir=run"]), tmp_path)
     assert "mine.Mirror" in (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
+
+
+@pytest.mark.mpi
+def test_the_code_of_codes_trains_and_is_compared(tmp_path: Path):
+    page = ROOT / "docs" / "codes.md"
+    write_files(page, tmp_path)
+    mine = [command for command in commands(page) if "--config-dir" in command.arguments]
+    assert [command.name for command in mine] == ["train", "train", "whatif", "whatif"]
+    for i, command in enumerate(mine):
+        run(command._replace(arguments=[*command.arguments, f"hydra.run.dir=run{i}"]), tmp_path)
+    train, simulated = (OmegaConf.load(tmp_path / f"run{i}" / ".hydra" / "config.yaml") for i in (0, 1))
+    assert (train.backend, simulated.backend, train.scheme.code._target_) == ("mpi", "simulate", "fano.Fano")
+    for table in ("run2/decode.csv", "run3/frontier.csv"):
+        assert "fano" in (tmp_path / table).read_text()
+
+
+def test_the_table_of_codes_is_up_to_date(monkeypatch: pytest.MonkeyPatch):
+    """All rows are there with today's words; those that take no time have today's numbers."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import codes_table  # pyright: ignore[reportMissingImports]
+
+    schemes = sorted(path.stem for path in (ROOT / "configs" / "scheme").glob("*.yaml"))
+    assert sorted(codes_table.WORDS) == schemes
+    written = codes_table.PAGE.read_text().split(codes_table.BEGIN)[1].split(codes_table.END)[0]
+    cells = [line.strip("| ").split(" | ") for line in written.splitlines()]
+    rows = {row[0].strip("`"): row for row in cells[2:]}
+    assert tuple(cells[0]) == codes_table.HEADER and list(rows) == list(codes_table.WORDS)
+    for name, (exact, *words) in codes_table.WORDS.items():
+        target = str(OmegaConf.load(ROOT / "configs" / "scheme" / f"{name}.yaml").code._target_)
+        assert rows[name][1] == f"`{target.rsplit('.')[-1]}`"
+        assert rows[name][3] == exact and rows[name][8:] == words, f"{name}: make codes-table"
+    for name in ("ignore_stragglers", "egc", "bibd", "reed_solomon", "custom"):
+        assert rows[name] == codes_table.row(name), f"{name}: make codes-table"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

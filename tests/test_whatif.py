@@ -251,8 +251,8 @@ BAD = {
     "grid=null": "grid",
     "grid=3": "grid=3: must name at least one scheme",
     "scheme=egc": "scheme: the schemes of a what-if must be set as grid.scheme=[...]",
-    "grid.scheme=[egc,nothing]": "scheme=nothing: unknown; choose one of egc, egc_cyclic, erasurehead",
-    "mode=foo": "mode=foo: must be timing or training",
+    "grid.scheme=[egc,nothing]": "scheme=nothing: unknown; choose one of bernoulli, bibd, block_model",
+    "mode=foo": "mode=foo: must be one of timing, training, decode",
     "seeds=nan": "seeds=nan: must be a whole number, at least 1",
     "seed=4294967295": "seed",  # the second run's is too large
     "chunk=0": "chunk=0: must be a whole number, at least 1",

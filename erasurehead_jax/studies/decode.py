@@ -40,12 +40,12 @@ def decode_table(
     """
     rows = []
     for i, point in enumerate(points):
-        scheme, worst_so_far = point.point.scheme, 0.0
+        scheme, fewer = point.point.scheme, None
         for stragglers in counts(scheme.code.workers, heard):
             found = sampled(scheme, stragglers, sets, seed)
             error = lambda heard, scheme=scheme: _error(scheme, _got(scheme, heard))
-            worst, certain = worst_case(error, scheme.code.holds, stragglers, seed)
-            worst_so_far = max(worst, worst_so_far * (not certain))  # more stragglers can copy a search's best attack
+            worst = worst_case(error, scheme.code.holds, stragglers, fewer, seed)
+            fewer = worst.stopped
             rows.append(
                 point.labels
                 | {
@@ -54,8 +54,8 @@ def decode_table(
                     "mean_error": found.error.mean(),
                     "sem_error": found.error.std() / np.sqrt(sets),
                     "optimal_error": found.optimal.mean(),
-                    "worst_error": worst_so_far,
-                    "worst_is": "exhaustive" if certain else "search",
+                    "worst_error": worst.error,
+                    "worst_is": "exhaustive" if worst.certain else "search",
                     "exact_fraction": (found.error < EXACT).mean(),
                     "amplification": np.median(found.amplification),
                     "worst_amplification": found.amplification.max(),
@@ -139,7 +139,7 @@ def _advice(
     mean, worst = by("mean_error", "worst_error"), by("worst_error", "mean_error")
     where = "".join(f", {name}={value}" for name, value in circumstances)
     text = f"c={load}, {stragglers} of {workers} workers late{where}: smallest mean error {_in_words(*mean)}"
-    text += "; no code does better at worst" if mean[0] == worst[0] else f"; at worst {_in_words(*worst)}"
+    text += "; none is better at worst" if mean[0] == worst[0] else f"; best at worst: {_in_words(*worst)}"
     return CodeAdvice(dict(circumstances), load, stragglers, mean[0], worst[0], text)
 
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,20 +14,38 @@ STARTS, TRIES = 2, 100  # random starts, and swaps in a row that do not help
 Error = Callable[[Bool[np.ndarray, " k"]], float]  # of a set of workers that have answered
 
 
-def worst_case(error: Error, holds: Bool[np.ndarray, "n k"], stragglers: int, seed: int = 0) -> tuple[float, bool]:
-    """The largest decode error found with so many stragglers, and whether no set can have a larger one.
+class Worst(NamedTuple):
+    """The worst set of stragglers that was found."""
 
-    The search swaps a straggler for another worker as long as that helps, starting from random sets and from an attack
-    on whole groups, which stops all workers that hold the block with the fewest.
+    error: float
+    stopped: Bool[np.ndarray, " k"]
+    certain: bool  # that no set is worse
+
+
+def worst_case(
+    error: Error,
+    holds: Bool[np.ndarray, "n k"],
+    stragglers: int,
+    fewer: Bool[np.ndarray, " k"] | None = None,
+    seed: int = 0,
+) -> Worst:
+    """The set of so many stragglers with the largest decode error.
+
+    The search swaps a straggler for another worker as long as that helps, starting from random sets, from an attack on
+    whole groups, which stops all workers that hold the block with the fewest, and from the worst set of `fewer`.
     """
-    k = holds.shape[1]
+    k, everybody = holds.shape[1], np.arange(holds.shape[1])
     if math.comb(k, stragglers) <= EXHAUSTIVE:
-        sets = itertools.combinations(range(k), stragglers)
-        return max(error(~np.isin(np.arange(k), some)) for some in sets), True
-    rng = np.random.default_rng(seed)
-    starts = [group_attack(holds, stragglers)]
-    starts += [rng.permutation(k) < stragglers for _ in range(STARTS)]
-    return max(_climb(error, start, rng) for start in starts), False
+        sets = [np.isin(everybody, some) for some in itertools.combinations(range(k), stragglers)]
+        found = [(error(~stopped), stopped) for stopped in sets]
+    else:
+        rng = np.random.default_rng(seed)
+        starts = [group_attack(holds, stragglers), *(rng.permutation(k) < stragglers for _ in range(STARTS))]
+        if fewer is not None:
+            left = rng.permutation(np.flatnonzero(~fewer))[: stragglers - int(fewer.sum())]
+            starts.append(fewer | np.isin(everybody, left))
+        found = [_climb(error, start, rng) for start in starts]
+    return Worst(*max(found, key=lambda each: each[0]), certain=math.comb(k, stragglers) <= EXHAUSTIVE)
 
 
 def group_attack(holds: Bool[np.ndarray, "n k"], stragglers: int) -> Bool[np.ndarray, " k"]:
@@ -43,7 +62,9 @@ def group_attack(holds: Bool[np.ndarray, "n k"], stragglers: int) -> Bool[np.nda
     return stopped
 
 
-def _climb(error: Error, stopped: Bool[np.ndarray, " k"], rng: np.random.Generator) -> float:
+def _climb(
+    error: Error, stopped: Bool[np.ndarray, " k"], rng: np.random.Generator
+) -> tuple[float, Bool[np.ndarray, " k"]]:
     best, failed = error(~stopped), 0
     while failed < TRIES:
         swapped = stopped.copy()
@@ -52,4 +73,4 @@ def _climb(error: Error, stopped: Bool[np.ndarray, " k"], rng: np.random.Generat
         failed += 1
         if found > best * (1 + 1e-12):
             stopped, best, failed = swapped, found, 0
-    return best
+    return best, stopped
