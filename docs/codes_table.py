@@ -161,7 +161,7 @@ def _load(code: AbstractCode, sizes: Sizes) -> str:
 
 def _worst(scheme: Scheme) -> float:
     error = lambda heard: scheme.decode_error(scheme.weights(heard[scheme.code.owner]))
-    return worst_case(error, scheme.code.holds, LATE, SEED)[0]
+    return worst_case(error, scheme.code.holds, LATE, seed=SEED).error
 
 
 def _number(value: float) -> str:

@@ -87,7 +87,7 @@ def test_a_what_if_decodes_exactly_in_the_default_precision(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "run" / "timing.csv").set_index("scheme")
     exact = {"uncoded", "egc", "egc_cyclic", "cyclic_mds", "reed_solomon"}
-    assert exact <= set(table.index[table["exact_fraction"] == 1]) and len(table) == len(some)
+    assert exact <= set(table.query("exact_fraction == 1").index) and len(table) == len(some)
 
 
 class Wrong(FractionalRepetition):

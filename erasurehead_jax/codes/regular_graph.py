@@ -32,7 +32,7 @@ class RegularGraph(AbstractCode):
         require_whole("draws", draws, 1)
         require_whole("code_seed", code_seed, 0)
         graphs = [random_regular(workers, load, [code_seed, draw]) for draw in range(draws)]
-        lambdas = [_second_eigenvalue(graph) for graph in graphs]
+        lambdas = [_second_eigenvalue(graph, workers) for graph in graphs]
         best = int(np.argmin(lambdas))
         self.G, self.second_eigenvalue = graphs[best].toarray() / load, lambdas[best]
         self.owner = np.arange(workers)
@@ -61,9 +61,10 @@ def random_regular(vertices: int, degree: int, seed: list[int]) -> scipy.sparse.
     return networkx.to_scipy_sparse_array(graph, nodelist=range(vertices), dtype=float, format="csr")
 
 
-def _second_eigenvalue(adjacency: scipy.sparse.csr_array) -> float:
-    if adjacency.shape[0] <= DENSE_UP_TO:
+def _second_eigenvalue(adjacency: scipy.sparse.csr_array, vertices: int) -> float:
+    if vertices <= DENSE_UP_TO:
         values = np.linalg.eigvalsh(adjacency.toarray())
         return float(max(-values[0], values[-2]))
-    largest = scipy.sparse.linalg.eigsh(adjacency, k=2, v0=np.arange(1.0, adjacency.shape[0] + 1))[0]
+    start = np.arange(1.0, vertices + 1)
+    largest = scipy.sparse.linalg.eigsh(adjacency, k=2, v0=start, return_eigenvectors=False)
     return float(np.abs(largest).min())

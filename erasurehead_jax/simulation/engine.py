@@ -50,8 +50,8 @@ class Runs(NamedTuple):
 class Batch(NamedTuple):
     """What distinguishes concurrent runs. Runs are the first axis of every leaf."""
 
-    numbers: Any  # the numbers in which their points differ
-    times: Any  # those of them on which the times of rounds depend
+    updates: Any  # the numbers in which their points differ, as far as updates depend on them
+    times: Any  # the same for the times of rounds
     init: Key  # of the starting point
     delay: Key  # of the delays
     seed: Int[AnyArray, " runs"]
@@ -177,7 +177,8 @@ class Simulation:
         everything = np.arange(Problem(objective, dataset, 0.0).parameters) if quick else None
         train = objective.restrict(dataset.train, everything)
         self._mesh = mesh = Mesh(np.array(sharing(devices)), ("runs",))
-        self._timed, self._trained = _Fixed(_times(common), mesh), _Fixed(common, objective, self._bounds, mesh)
+        self._timed = _Fixed(_times(common), mesh)
+        self._trained = _Fixed(_updates(common), objective, self._bounds, mesh)
         self._train = jax.device_put(train, NamedSharding(mesh, SHARED))
 
     def begin(self, which: Sequence[int], seeds: Sequence[int]) -> tuple[Batch, Runs]:
@@ -188,7 +189,7 @@ class Simulation:
         with jax.enable_x64(True):
             backlog_s = jnp.zeros((len(seeds), self._scheme.code.workers))
             backlog_s = jax.device_put(backlog_s, NamedSharding(self._mesh, FIRST))
-        return batch, Runs(_start(self._trained, batch.numbers, x), backlog_s, 0)
+        return batch, Runs(_start(self._trained, batch.updates, x), backlog_s, 0)
 
     def advance(
         self, batch: Batch, runs: Runs, rounds: int, norms: bool = False
@@ -206,13 +207,13 @@ class Simulation:
         self._scheme.report(bool(played.unsound.any()), bool(played.broken_promise.any()))
         w, t = played.w.astype(jnp.result_type(float)), np.arange(runs.t, runs.t + rounds, dtype=np.int32)
         sampled = w, self._drawn(np.asarray(batch.seed).tolist(), t.tolist())
-        state, norm = _train(self._trained, norms, batch.numbers, runs.state, sampled, t, self._train)
+        state, norm = _train(self._trained, norms, batch.updates, runs.state, sampled, t, self._train)
         return Runs(state, backlog_s, runs.t + rounds), played, norm
 
     def _batch(self, which: Sequence[int], seeds: Sequence[int]) -> Batch:
         numbers = jax.tree.map(lambda values: values[np.asarray(which)], self._numbers)
         seed = np.asarray(seeds, np.uint32)
-        return Batch(numbers, _times(numbers), *jax.vmap(run_keys)(seed), seed)
+        return Batch(_updates(numbers), _times(numbers), *jax.vmap(run_keys)(seed), seed)
 
     def _drawn(self, seeds: list[int], rounds: list[int]) -> Int[np.ndarray, "rounds runs rows"] | None:
         """The rows of the mini-batches, block by block; None without mini-batches."""
@@ -247,6 +248,16 @@ def _times(point: Point) -> Point:
     """Without what the times of a round do not depend on."""
     return eqx.tree_at(
         lambda point: (point.optimizer, point.l2), point, (None, None), is_leaf=lambda each: each is None
+    )
+
+
+def _updates(point: Point) -> Point:
+    """Without what updates do not depend on, so that all schemes and delays share one program."""
+    return eqx.tree_at(
+        lambda point: (point.scheme, point.delay, point.compute_s, point.overhead_s),
+        point,
+        (None, None, None, None),
+        is_leaf=lambda each: each is None,
     )
 
 
