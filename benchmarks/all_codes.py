@@ -1,16 +1,16 @@
-"""Section 5 of the paper for all codes: time to what uncoded has after its last round, on Amazon. About 20 minutes.
+"""Section 5 of the paper for all codes: time to what uncoded has after its last round, on Amazon.
 
-    ERASUREHEAD_DATA=... python benchmarks/all_codes.py FOLDER [stopwatch]
+    ERASUREHEAD_DATA=... python benchmarks/all_codes.py FOLDER [--stopwatch] [--traces NAME ...]
 
-Simulated: 30 workers, the paper's sleeps and every recording in ERASUREHEAD_DATA/traces (rounds and workers drawn at
-random from it), 16 seeds, gradient descent with the paper's step. Of every code the best of its loads and numbers of
-workers waited for is kept. With `stopwatch`, the five best under the paper's sleeps, and uncoded, then run on real
-ranks. Block designs have no size of 30 workers and are left out.
+Simulated: 30 workers, the paper's sleeps and the recordings in ERASUREHEAD_DATA/traces, all unless named (rounds and
+workers are drawn at random from them), 16 seeds, gradient descent with the paper's step. About a minute each. Of every
+code the best of its loads and numbers of workers waited for is kept. With --stopwatch, the five best under the paper's
+sleeps, and uncoded, then run on real ranks. Block designs have no size of 30 workers and are left out.
 """
 
+import argparse
 import functools
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +59,19 @@ def schemes() -> dict[str, eh.Scheme]:
     return found
 
 
-def delays() -> dict[str, eh.AbstractDelay]:
+def delays(names: list[str]) -> dict[str, eh.AbstractDelay]:
     """By name."""
+    traces = Path(os.environ["ERASUREHEAD_DATA"], "traces")
     found: dict[str, eh.AbstractDelay] = {SLEEPS: eh.Exponential(0.5)}
-    for path in sorted(Path(os.environ["ERASUREHEAD_DATA"], "traces").glob("*.npz")):
-        found[path.stem] = eh.Trace(str(path), resample=True)
+    for name in names or sorted(path.stem for path in traces.glob("*.npz")):
+        found[name] = eh.Trace(str(traces / f"{name}.npz"), resample=True)
     return found
 
 
-def simulate(folder: Path, data: eh.Dataset, target: float) -> pd.DataFrame:
+def simulate(folder: Path, traces: list[str], data: eh.Dataset, target: float) -> pd.DataFrame:
     """The median time to the target (s) of every scheme (rows) under every delay (columns)."""
     columns = {}
-    for name, delay in delays().items():
+    for name, delay in delays(traces).items():
         file = folder / f"{name}.csv"
         if not file.exists():
             optimizer: Any = functools.partial(gd, step_size=STEP_SIZE)
@@ -132,18 +133,23 @@ def stopwatch(folder: Path, data: eh.Dataset, speed_up: dict[str, float], target
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--stopwatch", action="store_true")
+    parser.add_argument("--traces", nargs="*", default=[])
+    arguments = parser.parse_args()
+    folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     data = amazon(split_seed=0)
     target = last_auc(data) - 1e-6
-    time_s = simulate(folder, data, target)
+    time_s = simulate(folder, arguments.traces, data, target)
     speed_up = time_s.loc["uncoded"] / time_s
     speed_up.to_csv(folder / "speed-up.csv")
     best = best_of_each(speed_up)
     best.to_csv(folder / "best.csv")
     print(f"target: AUC {target:.5f}\n{best.round(2).to_string()}")
     figure(best, folder / "all-codes.png")
-    if sys.argv[2:] == ["stopwatch"]:
+    if arguments.stopwatch:
         print(stopwatch(folder, data, speed_up[SLEEPS].to_dict(), target).round(2).to_string(index=False))
 
 

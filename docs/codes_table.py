@@ -43,11 +43,11 @@ class Sizes(NamedTuple):
 # Nearest to 30 blocks, 30 workers, load 3; for the graph code, also as many copies of a block.
 SIZES = {
     "bibd": Sizes(31, 31, 6),
-    "cyclic_mds": Sizes(31, 31),
+    "cyclic_mds": Sizes(load=4),
     "graph_code": Sizes(20),
     "partial_cyclic": Sizes(60),
     "partial_replication": Sizes(60),
-    "reed_solomon": Sizes(31, 31),
+    "reed_solomon": Sizes(load=4),
 }
 
 ANY = "any *c* − 1 late"
@@ -72,7 +72,10 @@ WORDS = {
     "egc_cyclic": Words(ANY, EQUATIONS, "Tandon et al. 2017", "exact, for sizes that `egc` and `cyclic_mds` refuse"),
     "cyclic_mds": Words(ANY, EQUATIONS, "Raviv et al. 2018", "exact, if the load does not divide the blocks"),
     "reed_solomon": Words(
-        ANY, EQUATIONS, "Halbawi et al. 2018", "as `cyclic_mds`, which it equals in every number here"
+        ANY,
+        EQUATIONS,
+        "Halbawi et al. 2018",
+        "as `cyclic_mds`; more accurate if load and workers have a common divisor",
     ),
     "bernoulli": Words(
         "never for certain", "one weight for all", "Charles et al. 2017", "theory needs independent entries"
