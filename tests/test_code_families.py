@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_codes import random_masks, subsets
 
-from erasurehead_jax import AbstractCode, ConfigError, CyclicRepetition, theory
+from erasurehead_jax import AbstractCode, ConfigError, Count, CyclicRepetition, FractionalRepetition, Scheme, theory
 from erasurehead_jax.codes import (
     BIBD,
     Bernoulli,
@@ -31,6 +31,7 @@ from erasurehead_jax.codes.bibd import DESIGNS, DIFFERENCE_SETS
 from erasurehead_jax.codes.graph_code import optimal_shares, optimal_weights
 from erasurehead_jax.codes.least_squares import least_squares_weights
 from erasurehead_jax.codes.regular_graph import random_regular
+from erasurehead_jax.decoding import OneStep, Unbiased
 
 ROUNDED = 0.005  # of values given with two decimals
 
@@ -321,3 +322,42 @@ def test_every_pair_of_survivor_sets_of_five_decodes():
     for some in sets:
         got = np.isin(np.arange(5), some)
         assert own(code, got) < 1e-20
+
+
+@pytest.mark.parametrize("code", [FractionalRepetition(6, 6, 2), RegularGraph(6, 6, 2), CyclicMDS(7, 7, 3)])
+def test_one_step_weights_are_unbiased_for_uniformly_random_answers(code: AbstractCode):
+    k, copies = code.workers, code.G.sum() / code.blocks
+    for r in range(1, k + 1):
+        masks = subsets(k, r)
+        w = np.array([code.G @ OneStep()(code, got) for got in masks])
+        np.testing.assert_allclose(OneStep()(code, masks[0]), masks[0] * k / (r * copies))
+        assert w.mean() == pytest.approx(1)
+        if set(np.unique(code.G)) == {0, 1}:
+            expected = theory.one_step_error(code.blocks, k, code.load, r)
+            assert ((w - 1) ** 2).sum(1).mean() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("code", [FractionalRepetition(6, 6, 2), CyclicMDS(7, 7, 3), PartialReplication(12, 6, 3)])
+@pytest.mark.parametrize("each", [False, True])
+def test_unbiased_weights_for_known_chances_of_straggling(code: AbstractCode, each: bool):
+    chances = np.linspace(0.1, 0.6, code.workers) if each else np.full(code.workers, 0.3)
+    decode = Unbiased(chances.tolist() if each else 0.3)
+    decode.check(code.workers)
+    got = (np.random.default_rng(0).random((20_000, code.workers)) >= chances)[:, code.owner]
+    w = np.asarray(jax.vmap(lambda mask: decode(code, mask))(got)) @ code.G.T
+    for share in w.T:
+        assert agrees(share, 1, 1e-6)
+    assert not decode(code, got[0])[~got[0]].any()
+
+
+@pytest.mark.parametrize(
+    ("straggling", "message"),
+    [
+        ([0.1, 0.2], r"^straggling=\[0.1, 0.2\]: must be one probability, or one for each of the 6 workers$"),
+        (1.0, r"^straggling=1.0: must be below 1: a worker that never answers has no weight$"),
+        (-0.1, r"^straggling=-0.1: must be a finite number, 0 or more$"),
+    ],
+)
+def test_impossible_chances_of_straggling_are_refused(straggling, message: str):
+    with pytest.raises(ConfigError, match=message):
+        Scheme(FractionalRepetition(6, 6, 2), Count(3), Unbiased(straggling))
