@@ -116,7 +116,7 @@ def _require_traceable(
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
         raise ConfigError(
             f"{name}: cannot be traced by JAX; use operators and methods only (&, |, .any(), .sum(), >=), "
-            "no Python `if`, `and`, `or`, `bool()` or NumPy function on the mask"
+            "no Python `if`, `and`, `or`, `bool()` or NumPy function on the mask; or decode in NumPy, through `on_host`"
         ) from error
     if found.shape != shape or not np.issubdtype(found.dtype, kind):
         wanted = "a single bool" if kind is np.bool_ else f"numbers of shape {shape}"

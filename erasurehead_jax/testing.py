@@ -8,7 +8,9 @@ from jaxtyping import Bool, Float
 
 from erasurehead_jax.codes.base import ROUNDING, AbstractCode
 from erasurehead_jax.codes.least_squares import least_squares_weights
-from erasurehead_jax.scheme import unsound
+from erasurehead_jax.decoding import ByCode
+from erasurehead_jax.scheme import Scheme
+from erasurehead_jax.stopping import Decodable
 
 EXACT_IN_FLOAT32 = 1e-3  # |w - 1| of a block; coefficients may be large
 TRACED_ALIKE = 1e-8  # of the weights, relative to the largest
@@ -17,11 +19,12 @@ TRACED_ALIKE = 1e-8  # of the weights, relative to the largest
 def check_code(code: AbstractCode, masks: int = 60, seed: int = 0) -> None:
     """Checks that a code keeps the contract of `AbstractCode`, on `masks` random sets of messages and a few others.
 
-    Raises AssertionError, in one line with the set of messages, if `decodable` promises what `weights` does not do, if
-    weights are not finite or not zero for missing messages, if one more message makes a decodable set undecodable, if
-    the code's own decoder beats least squares (G is not what it decodes), or if a traced mask, or float32, gives other
-    results than a NumPy mask.
+    Raises ConfigError if JAX cannot trace the code or a shape is wrong. Raises AssertionError, in one line with the set
+    of messages, if `decodable` promises what `weights` does not do, if weights are not finite or not zero for missing
+    messages, if one more message makes a decodable set undecodable, if the code's own decoder beats least squares (G is
+    not what it decodes), or if a traced mask, or float32, gives other results than a NumPy mask.
     """
+    Scheme(code, Decodable(), ByCode())  # can be traced, with the right shapes
     some = np.array(list(_masks(code.messages, masks, np.random.default_rng(seed))))
     for got in some:
         _check_weights(code, got)
@@ -45,15 +48,17 @@ def _check_weights(code: AbstractCode, got: Bool[np.ndarray, " M"]) -> None:
         _fail(code, "decodable", got, f"returned {decodable!r}; must return a single bool")
     if a.shape != got.shape:
         _fail(code, "weights", got, f"returned shape {a.shape}; must return one weight a message, {got.shape}")
-    if unsound(got, a):
-        _fail(code, "weights", got, "must return finite weights that are zero for messages that have not arrived")
+    if not np.array_equal(a, np.asarray(code.weights(got)), equal_nan=True):
+        _fail(code, "weights", got, "returned other weights when called again; must depend on the mask alone")
+    if not np.isfinite(a).all():
+        _fail(code, "weights", got, f"returned {a[~np.isfinite(a)][0]}; must be finite")
+    if (a[~got] != 0).any():
+        _fail(code, "weights", got, f"returned {a[~got].max():.3g} for a message that has not arrived; must be 0")
     error, least = _error(code, a), _error(code, np.asarray(least_squares_weights(code.G, got)))
     if decodable and error > ROUNDING:
         _fail(code, "decodable", got, f"is True, but the decode error |G a - 1|^2 is {error:.3g}")
     if error < least - max(ROUNDING, 1e-6 * least):
         _fail(code, "weights", got, f"has decode error {error:.3g}, below {least:.3g} of least squares: a fault of G")
-    if not np.array_equal(a, np.asarray(code.weights(got))):
-        _fail(code, "weights", got, "returned other weights when called again; must depend on the mask alone")
 
 
 def _check_monotone(code: AbstractCode, some: Bool[np.ndarray, "masks M"]) -> None:

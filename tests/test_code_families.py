@@ -6,6 +6,7 @@ Values of random codes are means over codes and masks, within four standard erro
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -274,7 +275,24 @@ def test_large_least_squares_problems_are_solved_like_small_ones(k: int):
             assert not a[~got].any()
 
 
-def test_a_matrix_is_read_from_files(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,0\n0,x\n", r"is no matrix: numbers separated by commas, one line a block, no header \(could not convert "),
+        (
+            "1,0\n0\n",
+            r"is no matrix: numbers separated by commas, one line a block, no header \(the number of ",
+        ),
+        ("1,0\n0,inf\n", r"inf in row 2, column 2; must be finite$"),
+    ],
+)
+def test_a_file_that_is_no_matrix_is_refused(tmp_path: Path, text: str, message: str):
+    (tmp_path / "G.csv").write_text(text)
+    with pytest.raises(ConfigError, match=rf"^scheme.code.G=.*G.csv: {message}"):
+        Custom(tmp_path / "G.csv")
+
+
+def test_a_matrix_is_read_from_files(tmp_path: Path):
     G = BIBD(7, 7, 3).G
     np.save(tmp_path / "G.npy", G)
     np.savetxt(tmp_path / "G.csv", G, delimiter=",")
@@ -287,8 +305,11 @@ def test_a_matrix_is_read_from_files(tmp_path):
     [
         (lambda: Custom("G.txt"), r"^scheme.code.G=G.txt: must be a .npy or .csv file"),
         (lambda: Custom("nowhere.npy"), r"^scheme.code.G=nowhere.npy: cannot be read: "),
-        (lambda: Custom(np.eye(3), blocks=4), r"^blocks=4: G has 3 blocks; set blocks=3$"),
-        (lambda: Custom(np.eye(3), workers=2), r"^workers=2: G has 3 workers; set workers=3$"),
+        (lambda: Custom(np.eye(3), blocks=4), r"^blocks=4: Custom.G has 3 blocks; set blocks=3$"),
+        (lambda: Custom(np.eye(3), workers=2), r"^workers=2: Custom.G has 3 workers; set workers=3$"),
+        (lambda: Custom(1j * np.eye(3)), r"^Custom.G: complex128 \(3, 3\); must be a matrix of real numbers"),
+        (lambda: Custom(np.ones(3)), r"^Custom.G: float64 \(3,\); must be a matrix of real numbers"),
+        (lambda: Custom([[1.0, np.nan]]), r"^Custom.G: nan in row 1, column 2; must be finite$"),
         (lambda: Custom(np.eye(3), owner=[0, 2, 2]), r"^Custom.owner: worker 1 of 3 sends no message"),
         (lambda: Bernoulli(6, 6, 7), r"^load=7: must be a finite number, above 0 and at most 6$"),
         (lambda: Bernoulli(6, 6, 2, most_blocks=0), r"^most_blocks=0: must be a whole number, at least 1$"),

@@ -15,7 +15,7 @@ from erasurehead_jax import AbstractCode, Count, Exponential, FractionalRepetiti
 from erasurehead_jax.codes import BIBD, Bernoulli, GraphCode, RegularGraph
 from erasurehead_jax.decoding import ByCode, ByLeastSquares
 from erasurehead_jax.simulation.rounds import Point
-from erasurehead_jax.studies.decode import decode_table, least_worst_error, recommend_codes
+from erasurehead_jax.studies.decode import decode_table, examined, least_worst_error, recommend_codes
 from erasurehead_jax.studies.grid import GridPoint
 from erasurehead_jax.studies.worst_case import EXHAUSTIVE, group_attack, worst_case
 
@@ -71,7 +71,9 @@ def test_the_table_agrees_with_closed_forms_and_bounds():
     codes = {"fractional": FractionalRepetition(8, 8, 2), "graph": RegularGraph(8, 8, 2), "coins": Bernoulli(8, 8, 2)}
     points = [point(name, code, 5) for name, code in codes.items()]
     points.append(point("graph, optimal", codes["graph"], 5, ByLeastSquares()))
-    table = decode_table(points, [5], sets=200, seed=0)
+    codes_once = examined([*points, point("graph", codes["graph"], 6)])
+    assert [(each.name, each.wait_for) for each in codes_once][1] == ("graph c=2", {5, 6})
+    table = decode_table(codes_once, [5], sets=200, seed=0)
     assert len(table) == 4 * 8
     known = table.query("closed_form.notna()")
     assert set(known["scheme"]) == {"fractional", "graph"}
@@ -79,10 +81,10 @@ def test_the_table_agrees_with_closed_forms_and_bounds():
     assert table.query("optimal_error > mean_error + 1e-9 or mean_error > worst_error + 1e-9").empty
     assert table.query("least_worst_error > worst_error + 1e-9").empty
     assert table.query("least_mean_error > mean_error + 4 * sem_error + 1e-9").empty
-    (advice,) = recommend_codes(points, table, [5])
-    assert advice.least_mean == "fractional c=2 r=5" and advice.stragglers == 3
+    (advice,) = recommend_codes(codes_once, table, [5])
+    assert advice.least_mean == "fractional c=2" and advice.stragglers == 3
     at_worst = table.query("stragglers == 3").set_index("scheme")["worst_error"].to_dict()
-    assert at_worst[advice.least_worst.removesuffix(" c=2 r=5")] == min(at_worst.values())
+    assert at_worst[advice.least_worst.removesuffix(" c=2")] == min(at_worst.values())
 
 
 def test_the_command_writes_table_figure_and_advice(tmp_path: Path):

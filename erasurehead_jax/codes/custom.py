@@ -25,17 +25,27 @@ class Custom(AbstractCode):
 
     def __init__(
         self,
-        G: str | Path | AnyArray,
+        G: str | Path | AnyArray | list[list[float]],
         owner: AnyArray | list[int] | None = None,
         blocks: int | None = None,
         workers: int | None = None,
     ):
-        self.G = _read(Path(G)) if isinstance(G, str | Path) else np.asarray(G, float)
-        self.owner = np.arange(self.G.shape[-1]) if owner is None else np.asarray(owner)
-        found = {"blocks": self.G.shape[0], "workers": len(np.unique(self.owner))}
-        for name, value in {"blocks": blocks, "workers": workers}.items():
+        given = _read(Path(G)) if isinstance(G, str | Path) else np.asarray(G)
+        what = f"scheme.code.G={G}" if isinstance(G, str | Path) else "Custom.G"
+        if given.ndim != 2 or not given.size or given.dtype.kind not in "biuf":
+            raise ConfigError(
+                f"{what}: {given.dtype} {given.shape}; must be a matrix of real numbers, "
+                "with a row for each block and a column for each message"
+            )
+        if not np.isfinite(given).all():
+            row, column = np.argwhere(~np.isfinite(given))[0] + 1
+            raise ConfigError(f"{what}: {given[row - 1, column - 1]} in row {row}, column {column}; must be finite")
+        self.G = given.astype(float)
+        self.owner = np.arange(self.G.shape[1]) if owner is None else np.asarray(owner)
+        found = {"workers": len(np.unique(self.owner)), "blocks": self.G.shape[0]}
+        for name, value in {"workers": workers, "blocks": blocks}.items():
             if value is not None and value != found[name]:
-                raise ConfigError(f"{name}={value}: G has {found[name]} {name}; set {name}={found[name]}")
+                raise ConfigError(f"{name}={value}: {what} has {found[name]} {name}; set {name}={found[name]}")
 
     def decodable(self, got: Got) -> Verdict:
         return on_host(self._decodes, got)
@@ -50,9 +60,12 @@ class Custom(AbstractCode):
 def _read(path: Path) -> np.ndarray:
     try:
         if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False), float)
+            return np.load(path, allow_pickle=False)
         if path.suffix == ".csv":
             return np.loadtxt(path, delimiter=",", ndmin=2)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"scheme.code.G={path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"scheme.code.G={path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        hint = ": numbers separated by commas, one line a block, no header" * (path.suffix == ".csv")
+        raise ConfigError(f"scheme.code.G={path}: is no matrix{hint} ({str(error).splitlines()[0]})") from error
     raise ConfigError(f"scheme.code.G={path}: must be a .npy or .csv file: one row a block, one column a message")

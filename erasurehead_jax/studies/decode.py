@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
@@ -15,7 +16,7 @@ from erasurehead_jax.studies.grid import GridPoint, label_columns
 from erasurehead_jax.studies.worst_case import worst_case
 
 MOST_COUNTS = 31  # numbers of stragglers that are examined
-EXACT = 1e-9
+EXACT, ZERO = 1e-9, 1e-12
 
 
 class Sampled(NamedTuple):
@@ -26,8 +27,40 @@ class Sampled(NamedTuple):
     amplification: Float[np.ndarray, " sets"]  # |a| |G|: how much a relative error of the answers can grow
 
 
+class Examined(NamedTuple):
+    """A code and decoder, and the numbers of workers that points with it wait for."""
+
+    name: str
+    point: GridPoint
+    wait_for: set[int]
+
+
+def examined(points: Sequence[GridPoint]) -> list[Examined]:
+    """The codes and decoders of a grid, each once: how many workers are waited for matters to few."""
+    groups: list[list[GridPoint]] = []
+    for point in points:
+        alike = next((group for group in groups if _alike(group[0], point)), None)
+        groups.append([point]) if alike is None else alike.append(point)
+    plain = [_without_r(group[0]).name() for group in groups]
+    return [
+        Examined(name if plain.count(name) == 1 else point.name(), point, {each.labels["wait_for"] for each in group})
+        for name, group in zip(plain, groups, strict=True)
+        for point in group[:1]
+    ]
+
+
+def _without_r(point: GridPoint) -> GridPoint:
+    return point._replace(labels=point.labels | {"wait_for": point.point.scheme.code.workers})
+
+
+def _alike(one: GridPoint, other: GridPoint) -> bool:
+    (a, b), (c, d) = ((point.point.scheme.code, point.point.scheme.decode) for point in (one, other))
+    same_labels = _without_r(one).labels == _without_r(other).labels
+    return same_labels and bool(eqx.tree_equal(a, c)) and bool(eqx.tree_equal(b, d))
+
+
 def decode_table(
-    points: Sequence[GridPoint],
+    points: Sequence[Examined],
     heard: Sequence[int],
     sets: int,
     seed: int,
@@ -39,22 +72,22 @@ def decode_table(
     error where one is known, and what no decoder can avoid: blocks without a copy, on average and at worst.
     """
     rows = []
-    for i, point in enumerate(points):
-        scheme, fewer = point.point.scheme, None
+    for each in points:
+        scheme, fewer = each.point.point.scheme, None
         for stragglers in counts(scheme.code.workers, heard):
             found = sampled(scheme, stragglers, sets, seed)
             error = lambda heard, scheme=scheme: _error(scheme, _got(scheme, heard))
             worst = worst_case(error, scheme.code.holds, stragglers, fewer, seed)
             fewer = worst.stopped
             rows.append(
-                point.labels
+                each.point.labels
                 | {
-                    "point": i,
+                    "name": each.name,
                     "stragglers": stragglers,
-                    "mean_error": found.error.mean(),
-                    "sem_error": found.error.std() / np.sqrt(sets),
-                    "optimal_error": found.optimal.mean(),
-                    "worst_error": worst.error,
+                    "mean_error": _rounded(found.error.mean()),
+                    "sem_error": _rounded(found.error.std() / np.sqrt(sets)),
+                    "optimal_error": _rounded(found.optimal.mean()),
+                    "worst_error": _rounded(worst.error),
                     "worst_is": "exhaustive" if worst.certain else "search",
                     "exact_fraction": (found.error < EXACT).mean(),
                     "amplification": np.median(found.amplification),
@@ -65,13 +98,15 @@ def decode_table(
                 }
             )
         progress(1.0)
-    return pd.DataFrame(rows, columns=list(dict.fromkeys([*label_columns(points), *rows[0]])))
+    return pd.DataFrame(
+        rows, columns=list(dict.fromkeys(["name", *label_columns([each.point for each in points]), *rows[0]]))
+    )
 
 
 def counts(workers: int, heard: Sequence[int]) -> list[int]:
     """The numbers of stragglers to examine: evenly spaced, and those that leave `heard` workers."""
     spaced = np.unique(np.linspace(0, workers - 1, MOST_COUNTS).round().astype(int)).tolist()
-    return sorted({*spaced, *(workers - r for r in heard)})
+    return sorted({*spaced, *(workers - r for r in heard if r <= workers)})
 
 
 def sampled(scheme: Scheme, stragglers: int, sets: int, seed: int) -> Sampled:
@@ -99,6 +134,11 @@ def least_worst_error(scheme: Scheme, stragglers: int) -> int:
     return int((np.cumsum(np.sort(scheme.code.copies)) <= stragglers).sum())
 
 
+def _rounded(value: float) -> float:
+    """Zero for what rounding leaves of an exact gradient."""
+    return 0.0 if value < ZERO else float(value)
+
+
 def _got(scheme: Scheme, heard: Bool[np.ndarray, " k"]) -> Bool[np.ndarray, " M"]:
     """All messages of these workers."""
     return heard[scheme.code.owner]
@@ -119,29 +159,40 @@ class CodeAdvice(NamedTuple):
     text: str
 
 
-def recommend_codes(points: Sequence[GridPoint], table: pd.DataFrame, heard: Sequence[int]) -> list[CodeAdvice]:
+def recommend_codes(points: Sequence[Examined], table: pd.DataFrame, heard: Sequence[int]) -> list[CodeAdvice]:
     """For each load, and each number of workers that are waited for: the best code on average, and at worst."""
-    rows = {(row["point"], row["stragglers"]): row for row in table.to_dict("records")}
-    groups: dict[tuple, list[tuple[str, dict[str, Any]]]] = {}
-    for i, point in enumerate(points):
+    rows = {(row["name"], row["stragglers"]): row for row in table.to_dict("records")}
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for name, point, wait_for in points:
         workers = point.point.scheme.code.workers
         for r in heard:
-            if point.labels["wait_for"] in (r, workers):  # those that wait until they can decode have no r
+            if wait_for & {r, workers}:  # those that wait until they can decode have no r
                 key = point.circumstances(), workers, point.labels["load"], workers - r
-                groups.setdefault(key, []).append((point.name(), rows[i, workers - r]))
+                groups.setdefault(key, []).append(rows[name, workers - r])
     return [_advice(found, *key) for key, found in groups.items() if len(found) > 1]
 
 
-def _advice(
-    found: list[tuple[str, dict[str, Any]]], circumstances: tuple, workers: int, load: int, stragglers: int
-) -> CodeAdvice:
-    by = lambda first, second: min(found, key=lambda each: (round(each[1][first], 9), each[1][second]))
-    mean, worst = by("mean_error", "worst_error"), by("worst_error", "mean_error")
+def _advice(found: list[dict[str, Any]], circumstances: tuple, workers: int, load: int, stragglers: int) -> CodeAdvice:
+    mean, worst = _best(found, "mean_error", "worst_error"), _best(found, "worst_error", "mean_error")
     where = "".join(f", {name}={value}" for name, value in circumstances)
-    text = f"c={load}, {stragglers} of {workers} workers late{where}: smallest mean error {_in_words(*mean)}"
-    text += "; none is better at worst" if mean[0] == worst[0] else f"; best at worst: {_in_words(*worst)}"
-    return CodeAdvice(dict(circumstances), load, stragglers, mean[0], worst[0], text)
+    text = f"c={load}, {stragglers} of {workers} workers late{where}: smallest mean error {_in_words(mean)}"
+    text += ", and smallest worst one" if mean == worst else f"; smallest worst error {_in_words(worst)}"
+    return CodeAdvice(dict(circumstances), load, stragglers, _names(mean), _names(worst), text)
 
 
-def _in_words(name: str, row: dict[str, Any]) -> str:
-    return f"{name} ({row['mean_error']:.3g} ± {row['sem_error']:.1g}, at worst {row['worst_error']:.3g})"
+def _best(found: list[dict[str, Any]], first: str, second: str) -> list[dict[str, Any]]:
+    """The codes with the smallest of two errors, if equal by the other one; several if both are equal."""
+    rank = lambda row: (round(row[first], 9), round(row[second], 9))
+    return [row for row in found if rank(row) == min(map(rank, found))]
+
+
+def _names(rows: list[dict[str, Any]]) -> str:
+    return " and ".join(row["name"] for row in rows)
+
+
+def _in_words(rows: list[dict[str, Any]]) -> str:
+    best = rows[0]
+    found = "" if best["worst_is"] == "exhaustive" else " that was found"
+    return (
+        f"{_names(rows)} ({best['mean_error']:.3g} ± {best['sem_error']:.1g}, worst{found} {best['worst_error']:.4g})"
+    )

@@ -1,6 +1,6 @@
 """The figure of `mode=decode`: errors against the number of stragglers."""
 
-from collections.abc import Sequence
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,24 +8,19 @@ import numpy as np
 import pandas as pd
 
 from erasurehead_jax.reports.figure import STYLES
-from erasurehead_jax.studies.grid import GridPoint
 
 MOST_LINES = 10
 LINEAR_BELOW = 0.01  # of a logarithmic axis that has to show 0
 
 
-def decode_figure(points: Sequence[GridPoint], table: pd.DataFrame, path: Path) -> None:
+def decode_figure(table: pd.DataFrame, path: Path) -> None:
     """Mean errors (left) and worst ones (right) of the codes; crosses are closed forms, dots what no code can avoid."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.5), layout="constrained", sharey=True)
-    seen: set[str] = set()
-    for i, point in enumerate(points):
-        (style, marker), name = STYLES[len(seen) % len(STYLES)], point.name()
-        if name in seen or len(seen) == MOST_LINES:
-            continue
-        seen.add(name)
-        mine = table.query(f"point == {i}")
+    names = list(dict.fromkeys(table["name"]))
+    for place, ((style, marker), name) in enumerate(zip(itertools.cycle(STYLES), names[:MOST_LINES], strict=False)):
+        mine = table.query("name == @name")
         s = mine["stragglers"]
-        shown = {"marker": marker, "markevery": (len(seen) % 4, 5), "markersize": 5, "label": name}
+        shown = {"marker": marker, "markevery": (place % 4, 5), "markersize": 5, "label": name}
         (line,) = left.plot(s, mine["mean_error"], style, **shown)
         left.plot(s, mine["closed_form"].astype(float), "+", color=line.get_color(), markersize=6, label="_")
         right.plot(s, mine["worst_error"], style, color=line.get_color(), **shown)
@@ -35,15 +30,15 @@ def decode_figure(points: Sequence[GridPoint], table: pd.DataFrame, path: Path) 
         axis.plot(bound.index, bound, ":", color="black", linewidth=1, label="blocks without a copy: unavoidable")
     left.plot([], [], "+", color="black", label="closed form")
     top = float(np.nanmax(table["worst_error"]))
-    left.set(xlabel="stragglers, uniformly random", ylabel=r"decode error $\|w - 1\|^2$")
-    right.set(xlabel="stragglers, at worst")
+    left.set(xlabel="stragglers, a sample of random sets", ylabel=r"decode error $\|w - 1\|^2$")
+    right.set(xlabel="stragglers, the worst set found")
     for axis in (left, right):
         axis.set_yscale("symlog", linthresh=LINEAR_BELOW)
         axis.set_ylim(0, 1.5 * top)
         axis.spines[["top", "right"]].set_visible(False)
         axis.xaxis.get_major_locator().set_params(integer=True)
     left.legend(frameon=False, fontsize=8)
-    if len(seen) < len({point.name() for point in points}):
-        left.set_title(f"the first {len(seen)} of {len(points)} points; all are in decode.csv", fontsize=9, loc="left")
+    if len(names) > MOST_LINES:
+        left.set_title(f"the first {MOST_LINES} of {len(names)} codes; all are in decode.csv", fontsize=9, loc="left")
     figure.savefig(path, dpi=140)
     plt.close(figure)

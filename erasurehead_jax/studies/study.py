@@ -16,7 +16,7 @@ from erasurehead_jax.data import Dataset
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.rundir.files import SUMMARY, replacing, write_json
 from erasurehead_jax.rundir.versions import versions
-from erasurehead_jax.studies.decode import CodeAdvice, decode_table, recommend_codes
+from erasurehead_jax.studies.decode import CodeAdvice, Examined, decode_table, examined, recommend_codes
 from erasurehead_jax.studies.decode_figure import decode_figure
 from erasurehead_jax.studies.figures import frontier_figure, timing_figure, training_figure
 from erasurehead_jax.studies.frontier import default_target, frontier
@@ -26,7 +26,7 @@ from erasurehead_jax.studies.recommendation import Recommendation, recommend
 from erasurehead_jax.studies.tables import terminal_table
 
 # Columns of decode.csv that the terminal shows.
-TERMINAL = ["scheme", "load", "stragglers", "mean_error", "sem_error", "optimal_error", "worst_error", "amplification"]
+TERMINAL = ["name", "stragglers", "mean_error", "sem_error", "optimal_error", "worst_error", "amplification"]
 
 Advance = Callable[[float], object]
 Say = Callable[[str], None]
@@ -58,8 +58,9 @@ class Study(NamedTuple):
 
         The recommendations are for those numbers that leave `heard` workers.
         """
-        advance = lambda points: progress(points * len(self.seeds))
-        return Decoded(self, heard, decode_table(self.points, heard, self.rounds, self.seeds[0], advance))
+        points = examined(self.points)
+        advance = lambda done: progress(done * len(self.points) * len(self.seeds) / len(points))
+        return Decoded(self, points, heard, decode_table(points, heard, self.rounds, self.seeds[0], advance))
 
     def summary(self, mode: str) -> dict[str, Any]:
         """What summary.json has of every what-if."""
@@ -95,14 +96,14 @@ class Timed:
 class Decoded:
     """Decode errors against the number of stragglers. `table` has one row a point and number of stragglers."""
 
-    def __init__(self, study: Study, heard: Sequence[int], table: pd.DataFrame):
-        self._study, self._heard, self._table = study, heard, table
-        self.table: pd.DataFrame = table.drop(columns="point")
+    def __init__(self, study: Study, points: Sequence[Examined], heard: Sequence[int], table: pd.DataFrame):
+        self._study, self._points, self._heard = study, points, heard
+        self.table = table
 
     @cached_property
     def recommendations(self) -> list[CodeAdvice]:
         """The best code for each load and number of stragglers."""
-        return recommend_codes(self._study.points, self._table, self._heard)
+        return recommend_codes(self._points, self.table, self._heard)
 
     def advice(self) -> list[str]:
         """The recommendations in words."""
@@ -119,8 +120,8 @@ class Decoded:
         return self._study.points[0].point.scheme.code.workers
 
     def figure(self, path: Path) -> None:
-        """Draws mean and worst errors against the number of stragglers."""
-        decode_figure(self._study.points, self._table, path)
+        """Draws the mean and the worst errors against the number of stragglers."""
+        decode_figure(self.table, path)
 
     def save(self, folder: Path) -> None:
         """Writes table, figure, recommendation and summary."""

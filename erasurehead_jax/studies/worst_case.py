@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 EXHAUSTIVE = 2000  # sets that are all tried
-STARTS, TRIES = 2, 100  # random starts, and swaps in a row that do not help
+STARTS, TRIES = 6, 300  # random starts, and swaps in a row that do not help
 
 Error = Callable[[Bool[np.ndarray, " k"]], float]  # of a set of workers that have answered
 
