@@ -27,7 +27,7 @@ BAD = {
     "workers=6": "wait_for=11: must lie between 1 and workers=6; set wait_for",
     "wait_for=2.5": "wait_for=2.5: must be a whole number, at least 1",
     "scheme=ignore_stragglers wait_for=31": "wait_for=31: must lie between 1 and workers=30",
-    "scheme=nothing": "scheme=nothing: unknown; choose one of egc, egc_cyclic, erasurehead",
+    "scheme=nothing": "scheme=nothing: unknown; choose one of bernoulli, bibd, block_model",
     "scheme=egc_cyclic blocks=60": "blocks=60: cyclic repetition needs as many blocks as workers (30)",
     "delay=exponential delay.mean_s=-1": "delay.mean_s=-1: must be a finite number, 0 or more",
     "delay=exponential delay.mean_s=soon": "delay.mean_s=soon: must be a finite number, 0 or more",
@@ -187,7 +187,7 @@ def test_help_lists_every_key(tmp_path: Path):
     assert help_.status == 0 and help_.err == ""
     words = {line.split()[0] for line in help_.out.splitlines() if line.startswith("  ")}
     assert {*known_keys("train")} - {"cluster", "checkpoint"} <= words and "cluster.lost_s" in words
-    assert "scheme: egc, egc_cyclic, erasurehead" in help_.out
+    assert "scheme: bernoulli, bibd, block_model" in help_.out
 
 
 def test_the_package_lists_its_commands(capsys: pytest.CaptureFixture[str]):
