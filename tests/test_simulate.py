@@ -5,7 +5,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -136,6 +136,14 @@ def test_a_simulated_run_evaluates_on_the_way_and_takes_a_late_policy_of_its_own
 UNEVEN = Scheme(Uneven(), Count(2), ByCode())
 
 
+_collects: dict[int, Callable] = {}
+
+
+def jitted_collect(scheme: Scheme) -> Callable:
+    """`collect` for this scheme, which must exist until the end; compiled once."""
+    return _collects.setdefault(id(scheme), jax.jit(functools.partial(collect, scheme)))
+
+
 def rounds_by_hand(
     scheme: Scheme, late: str, delay_s: np.ndarray, overhead_s: float, compute_s: float = 0.0
 ) -> Iterator[tuple]:
@@ -151,7 +159,7 @@ def rounds_by_hand(
         for message, worker in enumerate(code.owner):
             done_s[worker] += compute_s * np.count_nonzero(code.G[:, message]) / code.blocks
             arrival_s[message] = done_s[worker] - now_s
-        got, round_s = collect(scheme, jnp.asarray(arrival_s))
+        got, round_s = jitted_collect(scheme)(arrival_s)
         next_s = now_s + float(round_s) + overhead_s
         if late == "wait":
             next_s = max(now_s + float(round_s), done_s.max()) + overhead_s
