@@ -25,7 +25,9 @@ import erasurehead_jax as eh  # noqa: E402
 from erasurehead_jax.data import amazon  # noqa: E402
 from erasurehead_jax.optimizers import gd  # noqa: E402
 
-WORKERS, ROUNDS, SEEDS, STEP_SIZE = 30, 100, 16, 10.0
+WORKERS, SEEDS, STEP_SIZE = 30, 16, 10.0
+UNCODED_ROUNDS, ROUNDS = 100, 200  # steps of an approximate gradient are shorter: more of them are needed
+WITHIN = 1e-4  # of uncoded's last AUC, relative
 HEARD = (11, 20)
 SLEEPS = "exponential sleeps"
 LEAST_SQUARES: dict[str, Any] = {"decode": {"_target_": "erasurehead_jax.decoding.ByLeastSquares"}}
@@ -79,13 +81,14 @@ def simulate(folder: Path, traces: list[str], data: eh.Dataset, target: float) -
                 schemes(), delay, data, eh.Logistic(), optimizer=optimizer, rounds=ROUNDS, seeds=SEEDS, targets=[target]
             )
             found.table.to_csv(file, index=False)
+            jax.clear_caches()  # hundreds of compiled programs reach the kernel's limit of memory maps
         columns[name] = pd.read_csv(file).set_index("scheme")["time_s"]
     return pd.DataFrame(columns)
 
 
 def last_auc(data: eh.Dataset) -> float:
     """What uncoded has after its last round: the same whatever the delays."""
-    settings: dict[str, Any] = {"rounds": ROUNDS, "backend": "simulate", "optimizer": eh.gd(STEP_SIZE)}
+    settings: dict[str, Any] = {"rounds": UNCODED_ROUNDS, "backend": "simulate", "optimizer": eh.gd(STEP_SIZE)}
     return eh.train(data, eh.Logistic(), eh.uncoded(WORKERS), **settings).summary["final"]["test_auc"]
 
 
@@ -141,7 +144,7 @@ def main() -> None:
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     data = amazon(split_seed=0)
-    target = last_auc(data) - 1e-6
+    target = last_auc(data) * (1 - WITHIN)
     time_s = simulate(folder, arguments.traces, data, target)
     speed_up = time_s.loc["uncoded"] / time_s
     speed_up.to_csv(folder / "speed-up.csv")
