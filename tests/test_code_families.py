@@ -172,8 +172,7 @@ def test_worked_graph_example():
 
 def test_graph_decoder_at_a_hundred_thousand_workers():
     blocks, workers = 40_000, 100_000
-    edges = np.stack(random_regular(blocks, 5, [0]).nonzero(), 1)
-    edges = edges[edges[:, 0] < edges[:, 1]]
+    edges = random_regular(blocks, 5, [0])
     got = np.random.default_rng(0).random(workers) < 0.4
     a = optimal_weights(edges, blocks, got)
     assert not a[~got].any()

@@ -1,7 +1,6 @@
 """Explicit, well-conditioned coefficients on cyclic supports."""
 
 import numpy as np
-import scipy.linalg
 
 from erasurehead_jax.codes.any_workers import AbstractAnyWorkers, require_real, require_square
 
@@ -23,4 +22,5 @@ class CyclicMDS(AbstractAnyWorkers):
         first = (blocks - stragglers + 1) // 2
         roots = np.exp(2j * np.pi * np.arange(first, first + stragglers) / blocks)
         polynomial = np.atleast_1d(np.poly(roots)).real[::-1]  # of the lowest power first
-        self._set(scipy.linalg.circulant(np.pad(polynomial, (0, blocks - load))), stragglers)
+        column = np.pad(polynomial, (0, blocks - load))
+        self._set(np.stack([np.roll(column, j) for j in range(workers)], axis=1), stragglers)

@@ -1,7 +1,6 @@
 """Workers as the edges of a graph, blocks as its vertices, decoded optimally in linear time."""
 
 import numpy as np
-import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
 from erasurehead_jax.codes.base import AbstractCode
@@ -31,8 +30,7 @@ class GraphCode(AbstractCode):
                 f"workers={workers}: 2 * workers must be a multiple of blocks={blocks}: workers are the edges of a "
                 "graph in which all blocks have the same number of neighbours"
             )
-        graph = scipy.sparse.triu(random_regular(blocks, 2 * workers // blocks, [code_seed]))
-        self.edges = np.stack(graph.nonzero(), 1).astype(np.int64)
+        self.edges = random_regular(blocks, 2 * workers // blocks, [code_seed])
         self.G = np.zeros((blocks, workers))
         self.G[self.edges, np.arange(workers)[:, None]] = 1
         self.owner = np.arange(workers)
@@ -60,6 +58,8 @@ def _sides(
     edges: Int[np.ndarray, "k 2"], blocks: int, got: Bool[np.ndarray, " k"]
 ) -> tuple[Int[np.ndarray, " sides"], Int[np.ndarray, " n"]]:
     """The components of the double cover: of both copies of every block, and of the first copies."""
+    import scipy.sparse.csgraph  # slow to import, and needed by these codes only
+
     u, v = edges[got].T
     ends = np.concatenate([u, v]), np.concatenate([v, u]) + blocks
     cover = scipy.sparse.coo_array((np.ones(2 * len(u), np.int8), ends), (2 * blocks, 2 * blocks))
@@ -72,6 +72,8 @@ def optimal_weights(edges: Int[np.ndarray, "k 2"], blocks: int, got: Bool[np.nda
 
     There the shares fix the weights from the leaves up; a worker's weight is the mean of its edge's two copies.
     """
+    import scipy.sparse.csgraph
+
     label, _ = _sides(edges, blocks, got)
     shares = optimal_shares(edges, blocks, got)
     u, v = edges[got].T

@@ -1,8 +1,6 @@
 """Optimal decoding: the weights with the smallest decode error, for any code and any messages."""
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse
 from jaxtyping import Bool, Float
 
 from erasurehead_jax.codes.on_host import on_host
@@ -37,6 +35,9 @@ def _damped(A: Float[np.ndarray, "n r"]) -> Float[np.ndarray, " r"] | None:
     One Cholesky factorisation instead of a singular value decomposition, which takes 20 times as long. None if it does
     not converge, because A has singular values that are tiny, but not zero.
     """
+    import scipy.linalg  # SciPy is slow to import, and few codes need it
+    import scipy.sparse
+
     sparse = scipy.sparse.csr_array(A)
     gram = (sparse.T @ sparse).toarray()
     gram[np.diag_indices_from(gram)] += DAMPING * np.abs(gram).sum(1).max()

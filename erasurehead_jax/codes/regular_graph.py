@@ -1,7 +1,7 @@
 """Blocks assigned by a random regular graph."""
 
 import numpy as np
-import scipy.sparse.linalg
+from jaxtyping import Float, Int
 
 from erasurehead_jax.codes.any_workers import require_square
 from erasurehead_jax.codes.base import AbstractCode
@@ -31,10 +31,10 @@ class RegularGraph(AbstractCode):
         require_square("a regular graph", blocks, workers, load)
         require_whole("draws", draws, 1)
         require_whole("code_seed", code_seed, 0)
-        graphs = [random_regular(workers, load, [code_seed, draw]) for draw in range(draws)]
-        lambdas = [_second_eigenvalue(graph, workers) for graph in graphs]
+        graphs = [_adjacency(random_regular(workers, load, [code_seed, draw]), workers) for draw in range(draws)]
+        lambdas = [_second_eigenvalue(graph) for graph in graphs]
         best = int(np.argmin(lambdas))
-        self.G, self.second_eigenvalue = graphs[best].toarray() / load, lambdas[best]
+        self.G, self.second_eigenvalue = graphs[best] / load, lambdas[best]
         self.owner = np.arange(workers)
 
     def decodable(self, got: Got) -> Verdict:
@@ -44,8 +44,8 @@ class RegularGraph(AbstractCode):
         return one_step_weights(got, 1.0)
 
 
-def random_regular(vertices: int, degree: int, seed: list[int]) -> scipy.sparse.csr_array:
-    """The adjacency matrix of a random simple graph in which every vertex has this degree.
+def random_regular(vertices: int, degree: int, seed: list[int]) -> Int[np.ndarray, "edges 2"]:
+    """The edges of a random simple graph in which every vertex has this degree.
 
     Raises ConfigError unless degree < vertices and degree * vertices is even.
     """
@@ -58,13 +58,21 @@ def random_regular(vertices: int, degree: int, seed: list[int]) -> scipy.sparse.
         )
     rng = np.random.default_rng(seed)
     graph = networkx.random_regular_graph(degree, vertices, seed=int(rng.integers(2**31)))
-    return networkx.to_scipy_sparse_array(graph, nodelist=range(vertices), dtype=float, format="csr")
+    return np.array(sorted(map(sorted, graph.edges)))
 
 
-def _second_eigenvalue(adjacency: scipy.sparse.csr_array, vertices: int) -> float:
-    if vertices <= DENSE_UP_TO:
-        values = np.linalg.eigvalsh(adjacency.toarray())
+def _adjacency(edges: Int[np.ndarray, "edges 2"], vertices: int) -> Float[np.ndarray, "k k"]:
+    adjacency = np.zeros((vertices, vertices))
+    adjacency[edges[:, 0], edges[:, 1]] = adjacency[edges[:, 1], edges[:, 0]] = 1
+    return adjacency
+
+
+def _second_eigenvalue(adjacency: Float[np.ndarray, "k k"]) -> float:
+    if len(adjacency) <= DENSE_UP_TO:
+        values = np.linalg.eigvalsh(adjacency)
         return float(max(-values[0], values[-2]))
-    start = np.arange(1.0, vertices + 1)
-    largest = scipy.sparse.linalg.eigsh(adjacency, k=2, v0=start, return_eigenvectors=False)
-    return float(np.abs(largest).min())
+    import scipy.sparse.linalg  # slow to import
+
+    start = np.arange(1.0, len(adjacency) + 1)
+    sparse = scipy.sparse.csr_array(adjacency)
+    return float(np.abs(scipy.sparse.linalg.eigsh(sparse, k=2, v0=start, return_eigenvectors=False)).min())
