@@ -39,7 +39,11 @@ class AbstractStop(eqx.Module):
         An arrival time of inf is a message that never arrives. Simultaneous messages count together. Jittable and
         vmappable.
         """
-        instants_s = jnp.sort(jnp.concatenate([arrival_s, jnp.array(self.instants_s, arrival_s.dtype)]))
+        instants_s = jnp.concatenate([arrival_s, jnp.array(self.instants_s, arrival_s.dtype)])
+        if not code.costly:
+            holds = jax.vmap(lambda t: holds_at(self, code, arrival_s, t))(instants_s)
+            return jnp.where(holds, instants_s, jnp.inf).min()
+        instants_s = jnp.sort(instants_s)
         last = len(instants_s) - 1
 
         def halve(_, bounds):

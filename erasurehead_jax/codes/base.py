@@ -12,6 +12,8 @@ from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
 
 ROUNDING = 1e-9  # a gradient decoded with ||w - 1||^2 below this counts as exact
 
+TRIED = 64  # messages; sorting fewer takes longer than trying all instants at once
+
 
 class AbstractCode(eqx.Module):
     """A gradient code: n blocks, M messages, message m = sum over i of G[i, m] * gradient of f_i.
@@ -86,6 +88,11 @@ class AbstractCode(eqx.Module):
         blocks = (self.G != 0).sum(0)
         before = (self.owner[:, None] == self.owner) & np.tri(self.messages, dtype=bool)
         return before @ blocks / self.blocks
+
+    @property
+    def costly(self) -> bool:
+        """Whether `decodable` takes so long that the simulator bisects the arrivals of a round."""
+        return self.messages > TRIED
 
     def heard(self, got: Got) -> Any:
         """Bool (k,): whether all messages of each worker have arrived."""

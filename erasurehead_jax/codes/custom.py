@@ -47,6 +47,11 @@ class Custom(AbstractCode):
             if value is not None and value != found[name]:
                 raise ConfigError(f"{name}={value}: {what} has {found[name]} {name}; set {name}={found[name]}")
 
+    @property
+    def costly(self) -> bool:
+        """True: it is computed on the host."""
+        return True
+
     def decodable(self, got: Got) -> Verdict:
         return on_host(self._decodes, got)
 

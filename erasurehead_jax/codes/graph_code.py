@@ -35,6 +35,11 @@ class GraphCode(AbstractCode):
         self.G[self.edges, np.arange(workers)[:, None]] = 1
         self.owner = np.arange(workers)
 
+    @property
+    def costly(self) -> bool:
+        """True: it is computed on the host."""
+        return True
+
     def decodable(self, got: Got) -> Verdict:
         return on_host(lambda mask: np.bool_((optimal_shares(self.edges, self.blocks, mask) == 1).all()), got)
 
