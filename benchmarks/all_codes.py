@@ -3,7 +3,7 @@
     ERASUREHEAD_DATA=... python benchmarks/all_codes.py FOLDER [--stopwatch] [--traces NAME ...]
 
 Simulated: 30 workers, the paper's sleeps and the recordings in ERASUREHEAD_DATA/traces, all unless named (rounds and
-workers are drawn at random from them), 16 seeds, gradient descent with the paper's step. About a minute each. Of every
+workers are drawn at random from them), 16 seeds, gradient descent with the paper's step. Of every
 code the best of its loads and numbers of workers waited for is kept. With --stopwatch, the five best under the paper's
 sleeps, and uncoded, then run on real ranks. Block designs have no size of 30 workers and are left out.
 """

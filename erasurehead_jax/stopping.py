@@ -39,11 +39,9 @@ class AbstractStop(eqx.Module):
         An arrival time of inf is a message that never arrives. Simultaneous messages count together. Jittable and
         vmappable.
         """
-        instants_s = jnp.concatenate([arrival_s, jnp.array(self.instants_s, arrival_s.dtype)])
         if not code.costly:
-            holds = jax.vmap(lambda t: holds_at(self, code, arrival_s, t))(instants_s)
-            return jnp.where(holds, instants_s, jnp.inf).min()
-        instants_s = jnp.sort(instants_s)
+            return first_tried_s(self, code, arrival_s)
+        instants_s = jnp.sort(_possible_s(self, arrival_s))
         last = len(instants_s) - 1
 
         def halve(_, bounds):
@@ -66,6 +64,17 @@ class AbstractStop(eqx.Module):
 def holds_at(stop: AbstractStop, code: AbstractCode, arrival_s: Seconds, elapsed_s: Number) -> Verdict:
     """Whether the rule holds `elapsed_s` seconds into a round with these arrival times (s)."""
     return stop(code, (arrival_s <= elapsed_s) & jnp.isfinite(arrival_s), elapsed_s)
+
+
+def first_tried_s(stop: AbstractStop, code: AbstractCode, arrival_s: Seconds) -> Float[Array, ""]:
+    """`AbstractStop.first_s`, by asking the rule at every instant; it need not be monotone in `got`."""
+    instants_s = _possible_s(stop, arrival_s)
+    holds = jax.vmap(lambda t: holds_at(stop, code, arrival_s, t))(instants_s)
+    return jnp.where(holds, instants_s, jnp.inf).min()
+
+
+def _possible_s(stop: AbstractStop, arrival_s: Seconds) -> Float[Array, " instants"]:
+    return jnp.concatenate([arrival_s, jnp.array(stop.instants_s, arrival_s.dtype)])
 
 
 class Decodable(AbstractStop):
@@ -120,9 +129,9 @@ class DecodeError(AbstractStop):
         return ((w - 1) ** 2).sum() <= self.budget + ROUNDING
 
     def first_s(self, code: AbstractCode, arrival_s: Seconds) -> Float[Array, ""]:
-        # At every arrival: unless decoding is optimal, one more message may increase the error.
-        holds = jax.vmap(lambda t: holds_at(self, code, arrival_s, t))(arrival_s)
-        return jnp.where(holds, arrival_s, jnp.inf).min()
+        return first_tried_s(
+            self, code, arrival_s
+        )  # unless decoding is optimal, one more message may increase the error
 
     def check(self, workers: int) -> None:
         require_number("stop.budget", self.budget)

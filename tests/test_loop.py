@@ -202,13 +202,22 @@ def test_a_recording_that_ends_before_the_loop(tmp_path: Path):
             gradient(START)
 
 
-def test_a_loss_that_calls_back_into_python_is_not_sent():
+def test_a_loss_that_calls_back_into_python_is_not_sent(monkeypatch: pytest.MonkeyPatch):
     def loss(params: Any, *data: Any) -> jax.Array:
         jax.debug.print("{}", params["b"][0])
         return squares(params, *data)
 
     with pytest.raises(eh.ConfigError, match=r"loss: cannot be sent to the ranks \(.*without jax.debug.print"):
         Loss(loss, Parameters(START)).exported(as_rows((ROWS, TARGET)))
+
+    def pure(params: Any, *data: Any) -> jax.Array:
+        zero = jax.pure_callback(lambda: np.zeros(()), jax.ShapeDtypeStruct((), float))
+        return squares(params, *data) + jax.lax.stop_gradient(zero)
+
+    for platforms in ("", "cpu"):
+        monkeypatch.setenv("JAX_PLATFORMS", platforms)
+        with pytest.raises(eh.ConfigError, match=r"loss: cannot be sent to the ranks \(.*without jax.debug.print"):
+            Loss(pure, Parameters(START)).exported(as_rows((ROWS, TARGET)))
     with pytest.raises(eh.ConfigError, match="set TMPDIR to a folder that all hosts share"):
         lend.require_shared(Path("/nowhere"))
 

@@ -1,6 +1,7 @@
 """`coded_gradient`: a function that stands where `jax.grad(loss)` stood."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
@@ -66,7 +67,7 @@ def coded_gradient(
     Raises ConfigError for what does not fit together. `gradient` raises Stopped if so many workers are lost that the
     scheme's stopping rule can never hold, and Diverged if no gradient is finite.
     """
-    return Opening(_opened(loss, params, data, scheme, delay, settings))
+    return Opening(_opened(functools.partial(_setup, loss, params, data, scheme, delay, settings)))
 
 
 class Opening(contextlib.AbstractContextManager["Gradient"]):
@@ -111,16 +112,9 @@ class Gradient:
 
 
 @contextlib.contextmanager
-def _opened(
-    loss: Callable[..., Any],
-    params: PyTree,
-    data: Any,
-    scheme: Scheme,
-    delay: AbstractDelay,
-    settings: dict[str, Any],
-) -> Iterator[Gradient]:
+def _opened(make: Callable[[Backend], Setup]) -> Iterator[Gradient]:
     with _alone() as backend:
-        setup = _setup(backend, loss, params, data, scheme, delay, settings)
+        setup = make(backend)
         with backend.rounds(setup) as rounds:
             gradient = Gradient(rounds, setup)
             try:
@@ -143,13 +137,13 @@ def _alone() -> Iterator[Backend]:
 
 
 def _setup(
-    backend: Backend,
     loss: Callable[..., Any],
     params: PyTree,
     data: Any,
     scheme: Scheme,
     delay: AbstractDelay,
     settings: dict[str, Any],
+    backend: Backend,
 ) -> Setup:
     config = _config(backend.config(), scheme, settings)
     parameters, rows = Parameters(params), as_rows(data)

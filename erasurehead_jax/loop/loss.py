@@ -81,9 +81,7 @@ class Loss:
         gradient = lambda x, weights, *leaves: self.gradient(x, structure.unflatten(leaves), weights)
         platforms = ["cpu"] if os.environ.get("JAX_PLATFORMS") == "cpu" else ["cpu", "cuda"]
         program = jax.jit(gradient)
-        traced = program.trace(
-            *vectors, *shapes
-        )  # an error of the script's keeps its traceback; below, only JAX objects
+        traced = program.trace(*vectors, *shapes)  # here an error of the script's keeps its traceback
         refused = (
             "loss: cannot be sent to the ranks ({}); must be a program for JAX alone, without jax.debug.print or other "
             "callbacks into Python"
@@ -92,7 +90,7 @@ class Loss:
             raise ConfigError(refused.format(f"it has effects: {', '.join(sorted(map(str, effects)))}"))
         try:
             return bytes(export.export(program, platforms=platforms)(*vectors, *shapes).serialize())
-        except (NotImplementedError, ValueError) as error:
+        except (NotImplementedError, ValueError) as error:  # a callback without effects, for several platforms or one
             raise ConfigError(refused.format(str(error).splitlines()[0])) from error
 
 

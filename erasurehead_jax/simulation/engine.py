@@ -246,19 +246,17 @@ def _last(state: State) -> Any:
 
 def _times(point: Point) -> Point:
     """Without what the times of a round do not depend on."""
-    return eqx.tree_at(
-        lambda point: (point.optimizer, point.l2), point, (None, None), is_leaf=lambda each: each is None
-    )
+    return _without(point, "optimizer", "l2")
 
 
 def _updates(point: Point) -> Point:
     """Without what updates do not depend on, so that all schemes and delays share one program."""
-    return eqx.tree_at(
-        lambda point: (point.scheme, point.delay, point.compute_s, point.overhead_s),
-        point,
-        (None, None, None, None),
-        is_leaf=lambda each: each is None,
-    )
+    return _without(point, "scheme", "delay", "compute_s", "overhead_s")
+
+
+def _without(point: Point, *names: str) -> Point:
+    parts = lambda point: [getattr(point, name) for name in names]
+    return eqx.tree_at(parts, point, [None] * len(names), is_leaf=lambda each: each is None)
 
 
 def _identity(tree: Any) -> Hashable:

@@ -43,9 +43,12 @@ def examined(points: Sequence[GridPoint]) -> list[Examined]:
         groups.append([point]) if alike is None else alike.append(point)
     plain = [_without_r(group[0]).name() for group in groups]
     return [
-        Examined(name if plain.count(name) == 1 else point.name(), point, {each.labels["wait_for"] for each in group})
+        Examined(
+            name if plain.count(name) == 1 else group[0].name(),
+            group[0],
+            {point.labels["wait_for"] for point in group},
+        )
         for name, group in zip(plain, groups, strict=True)
-        for point in group[:1]
     ]
 
 
