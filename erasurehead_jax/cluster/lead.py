@@ -72,12 +72,12 @@ def _lead(
     until_s = max(backend.ended_s + GOODBYE_SHARE * shutdown_s, time.perf_counter() + 0.1 * shutdown_s)
     hanging = master.rounds.staying(until_s)
     stay = spec.more and ending.status == Status.OK and not hanging and master.rounds.complete
+    if hanging:  # said first: the launcher kills every rank, this one too, as soon as it knows the outcome
+        log.warning("workers %s hang and will be killed", hanging)
     send(Outcome(int(ending.status), ending.message, hanging, stay))
-    if not hanging:
-        return master.rounds.release_workers(stay)
-    log.warning("workers %s hang and will be killed", hanging)
-    while True:  # the launcher kills every rank
+    while hanging:
         time.sleep(1)
+    return master.rounds.release_workers(stay)
 
 
 def _recorder(job: Job, master: Master, checkpoints: Checkpoints, spec: JobSpec) -> Recorder:
