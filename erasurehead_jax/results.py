@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.rundir.files import ENCODER, HISTORY, MODEL, SUMMARY
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from erasurehead_jax.data import AbstractEncoder, AbstractFeatures
     from erasurehead_jax.objectives import AbstractObjective
 
@@ -39,8 +40,10 @@ class Run:
         return json.loads((self.folder / SUMMARY).read_text())
 
     @cached_property
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """One row a round."""
+        import pandas as pd  # late: ranks and simulations wait for these imports
+
         return pd.read_csv(self.folder / HISTORY)
 
     @cached_property

@@ -156,6 +156,12 @@ def test_the_report_loads_no_jax():
     assert run(sys.executable, "-c", modules).stdout.strip() == "False"
 
 
+def test_training_does_not_wait_for_imports_that_it_does_not_need():
+    slow = ("pandas", "scipy", "sklearn", "matplotlib", "networkx", "wandb")
+    modules = f"import sys, erasurehead_jax.train; print([name for name in {slow} if name in sys.modules])"
+    assert run(sys.executable, "-c", modules).stdout.strip() == "[]"
+
+
 def test_a_warning_after_the_last_round_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with RoundsBar(tmp_path, rounds=5, workers=2, label="erasurehead", starting="compiling"):
         (tmp_path / "train.log").write_text("2026-01-01 12:00:00,000 WARNING the dashboard is down\n")
