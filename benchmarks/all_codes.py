@@ -31,7 +31,13 @@ WITHIN = 1e-4  # of uncoded's last AUC, relative
 HEARD = (11, 20)
 SLEEPS = "exponential sleeps"
 LEAST_SQUARES: dict[str, Any] = {"decode": {"_target_": "erasurehead_jax.decoding.ByLeastSquares"}}
-EXACT = {"egc": (2, 3, 5), "egc_cyclic": (2, 3, 5), "cyclic_mds": (2, 4), "reed_solomon": (2, 4)}
+EXACT = {
+    "egc": (2, 3, 5),
+    "egc_cyclic": (2, 3, 5),
+    "cyclic_mds": (2, 4),
+    "reed_solomon": (2, 4),
+    "communication_efficient": (3, 5),
+}
 COUNTING = {
     "ignore_stragglers": (1,),
     "erasurehead": (2, 3, 5),

@@ -43,6 +43,7 @@ class Sizes(NamedTuple):
 # Nearest to 30 blocks, 30 workers, load 3; for the graph code, also as many copies of a block.
 SIZES = {
     "bibd": Sizes(31, 31, 6),
+    "communication_efficient": Sizes(load=5),
     "cyclic_mds": Sizes(load=4),
     "graph_code": Sizes(20),
     "partial_cyclic": Sizes(60),
@@ -76,6 +77,12 @@ WORDS = {
         EQUATIONS,
         "Halbawi et al. 2018",
         "as `cyclic_mds`; more accurate if load and workers have a common divisor",
+    ),
+    "communication_efficient": Words(
+        "any *c* − 2 late; messages half as long",
+        "an equation for each late worker",
+        "Ye, Abbe 2018",
+        "exact, dense gradients, and a slow network",
     ),
     "bernoulli": Words(
         "never for certain", "one weight for all", "Charles et al. 2017", "theory needs independent entries"
@@ -133,7 +140,7 @@ def row(name: str) -> list[str]:
         return [f"`{name}`", "`Custom`", "any", words.exact, *["–"] * 4, *words[1:]]
     sizes = SIZES.get(name, Sizes())
     scheme = named_scheme(name, sizes.workers, sizes.load, sizes.workers - LATE, sizes.blocks)
-    least = Scheme(scheme.code, scheme.stop, ByLeastSquares())
+    least = scheme if scheme.code.parts > 1 else Scheme(scheme.code, scheme.stop, ByLeastSquares())
     late, few = sampled(scheme, LATE, SETS, SEED), sampled(scheme, 2, SETS, SEED)
     return [
         f"`{name}`",

@@ -3,6 +3,7 @@ from .codes import (
     AbstractCode as AbstractCode,
     Bernoulli as Bernoulli,
     BlockModel as BlockModel,
+    CommunicationEfficient as CommunicationEfficient,
     CouponCollector as CouponCollector,
     Custom as Custom,
     CyclicMDS as CyclicMDS,

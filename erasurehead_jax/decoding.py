@@ -58,7 +58,7 @@ class AbstractRescaled(AbstractDecode):
         if self.rescale == "none":
             return a
         if self.rescale == "covered":
-            share = (code.G @ a).mean()
+            share = code.shares(a).mean()
             return a / (share + (share == 0))  # if nothing has arrived, a is zero and remains zero
         return a / expected_coverage(code, self.wait_for)
 
@@ -77,6 +77,7 @@ class ByLeastSquares(AbstractRescaled):
     """The weights that minimise ||G a - 1|| (optimal decoding; Charles et al. 2017)."""
 
     def plain(self, code: AbstractCode, got: Got) -> Weights:
+        _require_whole_messages(self, code)
         return least_squares_weights(code.G, got)
 
 
@@ -91,6 +92,7 @@ class OneStep(AbstractDecode):
         return False
 
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
+        _require_whole_messages(self, code)
         return one_step_weights(got, code.G.sum() / code.blocks)
 
 
@@ -111,6 +113,7 @@ class Unbiased(AbstractDecode):
         return False
 
     def __call__(self, code: AbstractCode, got: Got) -> Weights:
+        _require_whole_messages(self, code)
         complete = np.asarray(code.weights(np.ones(code.messages, bool)))
         straggling = self.straggling
         late = np.array(straggling)[code.owner] if isinstance(straggling, tuple) else straggling
@@ -126,6 +129,14 @@ class Unbiased(AbstractDecode):
             require_number("straggling", value)
             if not hasattr(value, "dtype") and value >= 1:
                 raise ConfigError(f"straggling={value}: must be below 1: a worker that never answers has no weight")
+
+
+def _require_whole_messages(decoder: AbstractDecode, code: AbstractCode) -> None:
+    if code.parts > 1:
+        raise ConfigError(
+            f"scheme.decode: {type(decoder).__name__} has one weight a message, but those of {type(code).__name__} are "
+            "combinations of parts of the gradient; use ByCode"
+        )
 
 
 def expected_coverage(code: AbstractCode, wait_for):

@@ -36,11 +36,12 @@ class Scheme(eqx.Module):
         self.stop.check(self.code.workers)
         self.decode.check(self.code.workers)
         messages, code = (self.code.messages,), self.code
+        weights = messages if code.parts == 1 else (*messages, code.parts)
         got, now_s = jax.ShapeDtypeStruct(messages, bool), jax.ShapeDtypeStruct((), np.dtype("float32"))
         _require_traceable(code, "decodable", code.decodable, (got,), (), np.bool_)
-        _require_traceable(code, "weights", code.weights, (got,), messages, np.number)
+        _require_traceable(code, "weights", code.weights, (got,), weights, np.number)
         _require_traceable(self.stop, "__call__", lambda got, s: self.stop(code, got, s), (got, now_s), (), np.bool_)
-        _require_traceable(self.decode, "__call__", lambda got: self.decode(code, got), (got,), messages, np.number)
+        _require_traceable(self.decode, "__call__", lambda got: self.decode(code, got), (got,), weights, np.number)
 
     def enough(self, got: Got, elapsed_s: Number) -> Verdict:
         """Whether the round ends now; it always does once every message has arrived."""
@@ -50,21 +51,21 @@ class Scheme(eqx.Module):
         """The same code, but each round waits until the exact gradient can be decoded."""
         return Scheme(self.code, Decodable(), ByCode())
 
-    def weights(self, got: Bool[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
+    def weights(self, got: Bool[np.ndarray, " M"]) -> Float[np.ndarray, "M *parts"]:
         """The decoding weights a for these messages, checked and in float64, as used by the master.
 
         Warns once if the code calls a set decodable that is not decoded exactly. Raises ConfigError if the weights have
         the wrong shape, are not finite, or are non-zero for messages that have not arrived.
         """
         a = np.asarray(self.decode(self.code, got), np.float64)
-        if a.shape != got.shape:
+        if a.shape[:1] != got.shape:
             raise ConfigError(f"{self._decoder}: returned weights of shape {a.shape}, not {got.shape}: one per message")
         self.report(bool(unsound(got, a)), bool(self.breaks_promise(got, self.decode_error(a))))
         return a
 
-    def decode_error(self, a: Float[np.ndarray, " M"]) -> float:
+    def decode_error(self, a: Float[np.ndarray, "M *parts"]) -> float:
         """||G a - 1||^2."""
-        return float(((self.code.G @ a - 1) ** 2).sum())
+        return float(self.code.decode_error(a))
 
     def breaks_promise(self, got: Got, decode_error: Number) -> Verdict:
         """Whether the code calls this set decodable although it is not decoded exactly."""
@@ -93,7 +94,7 @@ class Scheme(eqx.Module):
 def unsound(got: Got, a: Weights) -> Verdict:
     """Whether any weight is not finite, or not zero for a message that has not arrived."""
     xp = np if isinstance(got, np.ndarray) else jnp
-    return ~xp.isfinite(a).all() | ((a != 0) & ~got).any()
+    return ~xp.isfinite(a).all() | ((a != 0).reshape(len(got), -1).any(1) & ~got).any()
 
 
 def collect(scheme: Scheme, arrival_s: Seconds) -> tuple[Got, Float[Array, ""]]:

@@ -125,8 +125,7 @@ class DecodeError(AbstractStop):
     budget: Number
 
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
-        w = code.G @ code.weights(got)
-        return ((w - 1) ** 2).sum() <= self.budget + ROUNDING
+        return code.decode_error(code.weights(got)) <= self.budget + ROUNDING
 
     def first_s(self, code: AbstractCode, arrival_s: Seconds) -> Float[Array, ""]:
         return first_tried_s(

@@ -15,7 +15,7 @@ Params = Float[AnyArray, " d"]  # all parameters as one flat vector
 Assignment = Float[np.ndarray, "n M"]  # G: message m is the sum over blocks i of G[i, m] * gradient of f_i
 Owner = Int[np.ndarray, " M"]  # the worker that sends each message
 Got = Bool[AnyArray, " M"]  # which messages have arrived this round
-Weights = Float[AnyArray, " M"]  # a: decoding weights, zero where `got` is False
+Weights = Float[AnyArray, "M *parts"]  # a: decoding weights, zero where `got` is False
 Shares = Float[AnyArray, " n"]  # w = G @ a: the weight of each block in the decoded gradient; exact iff w == 1
 Seconds = Float[AnyArray, " M"]
 Number = float | int | np.number | Float[AnyArray, ""] | Int[AnyArray, ""]  # one number, possibly traced

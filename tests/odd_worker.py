@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from erasurehead_jax.cluster.pieces import greeting
 from erasurehead_jax.cluster.transport import Answer, MasterEnd, start
 from erasurehead_jax.cluster.transport.wire import MPI, Packet, Tag
 
@@ -22,7 +23,7 @@ if rank == 0:
             if isinstance(event, Answer):
                 end.release(event.message)
 elif rank == 1:
-    comm.Send(np.arange(4), 0, Tag.HELLO)
+    comm.Send(greeting(np.arange(4), [np.arange(4)]), 0, Tag.HELLO)
     for length, round_ in ((4, -1), (3, 0), (9, 0), (4, 7)):  # good, too short, too long, from the future
         packet = Packet(length, dtype)
         packet.label(round_)
@@ -31,7 +32,7 @@ elif rank == 1:
     comm.Ssend(np.empty(0), 2, 99)  # your turn
     time.sleep(2)
 else:
-    comm.Send(np.arange(4), 0, Tag.HELLO)
+    comm.Send(greeting(np.arange(4), [np.arange(4)]), 0, Tag.HELLO)
     comm.Recv(np.empty(0), 1, 99)
     os.kill(os.getpid(), signal.SIGKILL)
 os._exit(0)  # without the dead, MPI_Finalize would need Shrink

@@ -20,6 +20,7 @@ NAMES = ("eh-1", "eh-2", "eh-3")
 WIDE = ("data.rows=1003", "data.fields=20", "data.categories=200")  # 16 kB a model: half a second on the slow link
 SIX = ("cluster=hostfile", "workers=6", "load=2", "wait_for=3", "optimizer.step_size=2", "tracking=none", *WIDE)
 SLOW_LINK = ("tbf", "rate", "256kbit", "burst", "4kb", "latency", "5s")
+SLOW_UPLINK = ("tbf", "rate", "8mbit", "burst", "16kb", "latency", "5s")
 
 
 def sh(*line: str, check: bool = True) -> None:
@@ -86,6 +87,28 @@ def test_a_throttled_link_slows_uncoded_only(hosts: tuple[str, ...], tmp_path: P
     with np.load(egc.run_dir / "arrivals.npz") as file:
         assert file["hosts"].tolist() == [*NAMES, *NAMES]
     assert egc.summary["telemetry"]["workers"]["host"] == [*NAMES, *NAMES]
+
+
+@pytest.mark.clusters
+def test_shorter_messages_win_on_slow_uplinks(hosts: tuple[str, ...], tmp_path: Path):
+    """Both codes do without one worker. A gradient of 51 kB takes 0.1 s of a link, half of it half."""
+    network = ("objective=mlp", "data.rows=1003", "data.fields=5", "data.categories=40", "rounds=20")
+    for name in NAMES:
+        sh("ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", "eth0", "root", *SLOW_UPLINK)
+    try:
+        runs = {}
+        for scheme, load in (("cyclic_mds", 2), ("communication_efficient", 3)):
+            settings = (*hosts, *network, f"scheme={scheme}", f"load={load}", "hydra.run.dir=" + scheme)
+            done = execute(command(*settings), tmp_path, 2 * LIMIT_S)
+            assert done.returncode == 0, done.stderr
+            runs[scheme] = Finished(0, "", "", tmp_path / scheme)
+    finally:
+        for name in NAMES:
+            sh("ip", "netns", "exec", name, "tc", "qdisc", "del", "dev", "eth0", "root")
+    whole, halves = (run.summary for run in runs.values())
+    print({scheme: run.summary["clock_s"] / 20 for scheme, run in runs.items()}, "s a round")
+    assert whole["final"]["train_loss"] == pytest.approx(halves["final"]["train_loss"], rel=1e-4)
+    assert halves["clock_s"] < 0.75 * whole["clock_s"]
 
 
 @pytest.mark.clusters

@@ -102,9 +102,20 @@ def test_only_touched_coordinates_travel(runs):
     assert expected < 4 * (16 + 4 * dataset.dim)
 
 
+def test_a_message_a_block_has_only_what_its_block_touches(runs):
+    dataset = small_dataset()
+    blocks = [dataset.train.take(slice(a, b)).features.touched() for a, b in _parts(len(dataset.train), 8)]
+    expected = sum(16 + 4 * len(t) for t in blocks if t is not None)
+    run = runs("scheme=uncoded", "blocks=8", "messages=per_block")
+    assert (run.history["received_bytes"] == expected).all()
+
+
 def _quarters(rows: int) -> list[tuple[int, int]]:
-    bounds = [i * rows // 4 for i in range(5)]
-    return list(itertools.pairwise(bounds))
+    return _parts(rows, 4)
+
+
+def _parts(rows: int, count: int) -> list[tuple[int, int]]:
+    return list(itertools.pairwise(i * rows // count for i in range(count + 1)))
 
 
 @pytest.mark.parametrize(

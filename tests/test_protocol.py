@@ -90,18 +90,22 @@ def test_all_at_once(name: str):
 def test_iterates_agree(name: str):
     """The master adds messages and the simulator weights blocks; the steps agree to 1e-12."""
     scheme, optimizer = scheme_of(name), gd(1.0)
-    rows, bounds = DATASET.train, block_bounds(len(DATASET.train), scheme.code.blocks)
-    block_of = np.repeat(np.arange(scheme.code.blocks), np.diff(bounds))
+    code, rows = scheme.code, DATASET.train
+    bounds = block_bounds(len(rows), code.blocks)
+    block_of = np.repeat(np.arange(code.blocks), np.diff(bounds))
+    padding = (0, -DATASET.dim % code.parts)
     master = simulated = start(optimizer, jnp.zeros(DATASET.dim))
     for t in range(5):
         arrival_s = np.asarray(jax.random.exponential(jax.random.key(t), (scheme.code.messages,)))
         got, _ = play(scheme, arrival_s)
         a = np.asarray(scheme.decode(scheme.code, got))
-        messages = [gradient(master.x, rows, jnp.array(column[block_of])) for column in scheme.code.G.T]
-        decoded = sum(a[m] * messages[m] for m in np.flatnonzero(got))
+        gradients = [gradient(master.x, rows, 1.0 * (block_of == block)) for block in range(code.blocks)]
+        parts = np.array([np.pad(each, padding).reshape(code.parts, -1) for each in gradients])
+        messages = np.einsum("ipm,ipl->ml", code.coefficients, parts)[got]
+        decoded = (a.reshape(len(a), -1)[got].T @ messages).ravel()[: DATASET.dim]
         master, _ = step(optimizer, 0.01, len(rows), master, jnp.asarray(decoded))
         got, _ = simulation(name)(arrival_s)
-        w = scheme.code.G @ scheme.decode(scheme.code, got)
+        w = jnp.asarray(code.shares(scheme.decode(code, got)))
         decoded = gradient(simulated.x, rows, w[block_of])
         simulated, _ = step(optimizer, 0.01, len(rows), simulated, decoded)
         np.testing.assert_allclose(master.x, simulated.x, rtol=0, atol=1e-12)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from erasurehead_jax.cluster.pieces import part_length
 from erasurehead_jax.cluster.protocol import Decision, Fail, Journal, Protocol, Update, Wait
 from erasurehead_jax.cluster.silence import SilenceWatch
 from erasurehead_jax.cluster.transport import REHEARSAL, Answer, Faulty, Lost, MasterEnd
@@ -39,11 +40,13 @@ class Rounds:
         self._code, self._hosts = job.scheme.code, hosts
         problem, cluster = job.problem, job.settings.cluster
         self.protocol = Protocol(job.scheme, job.settings.late, cluster.on_loss, journal, job.sampling)
-        self._decoded = np.zeros(problem.parameters, problem.dtype)
+        dim, parts = problem.parameters, self._code.parts
+        self._parts = np.zeros((parts, part_length(dim, parts)), problem.dtype)
+        self._decoded = self._parts.reshape(-1)[:dim]
         self._delays = job.delays()
         self._delays(0)
-        dim, points = len(self._decoded), job.sampling.points
-        self._end = MasterEnd(self._code.owner, self._code.workers, dim, problem.dtype, points, absent)
+        points = job.sampling.points
+        self._end = MasterEnd(self._code.owner, self._code.workers, dim, problem.dtype, points, absent, parts)
         self._arrival_s = np.full(self._code.messages, np.nan)
         self._faulty = 0  # faulty answers in this round
         self.asked = 0  # answers requested so far
@@ -60,7 +63,7 @@ class Rounds:
                     self._lost(event.worker)
                 else:
                     awaited[event.message] = False
-        decoded = self._decode(np.ones(self._code.messages))
+        decoded = self._decode(np.ones((self._code.messages, self._code.parts)))
         for message in range(self._code.messages):
             self._end.release(message)
         return decoded
@@ -235,10 +238,12 @@ class Rounds:
     def _awaited(self) -> Bool[np.ndarray, " k"]:
         return self.protocol.alive & ~self._code.heard(~np.isnan(self._arrival_s))
 
-    def _decode(self, a: Float[np.ndarray, " M"]) -> Float[np.ndarray, " d"]:
+    def _decode(self, a: Float[np.ndarray, "M *parts"]) -> Float[np.ndarray, " d"]:
         """The decoded sum of gradients, summed in the order of the messages, independently of the order of arrival."""
-        self._decoded[:] = 0
-        for message in np.flatnonzero(a).tolist():
-            touched = self._end.coordinates[self._code.owner[message]]
-            self._decoded[touched] += a[message].astype(self._decoded.dtype) * self._end.vector(message)
+        self._parts[:] = 0
+        a = a.astype(self._parts.dtype).reshape(len(a), -1)
+        for message in np.flatnonzero(a.any(1)).tolist():
+            places, vector = self._end.places[message], self._end.vector(message)
+            for part, weight in zip(self._parts, a[message], strict=True):
+                part[places] += weight * vector
         return self._decoded

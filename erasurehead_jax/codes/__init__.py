@@ -4,6 +4,7 @@ from erasurehead_jax.codes.base import AbstractCode as AbstractCode
 from erasurehead_jax.codes.bernoulli import Bernoulli as Bernoulli
 from erasurehead_jax.codes.bibd import BIBD as BIBD
 from erasurehead_jax.codes.block_model import BlockModel as BlockModel
+from erasurehead_jax.codes.communication_efficient import CommunicationEfficient as CommunicationEfficient
 from erasurehead_jax.codes.coupon_collector import CouponCollector as CouponCollector
 from erasurehead_jax.codes.custom import Custom as Custom
 from erasurehead_jax.codes.cyclic_mds import CyclicMDS as CyclicMDS

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
+from erasurehead_jax.types import Assignment, Got, Owner, Shares, Verdict, Weights
 
 ROUNDING = 1e-9  # a gradient decoded with ||w - 1||^2 below this counts as exact
 
@@ -18,8 +18,9 @@ TRIED = 64  # messages; sorting fewer takes longer than trying all instants at o
 class AbstractCode(eqx.Module):
     """A gradient code: n blocks, M messages, message m = sum over i of G[i, m] * gradient of f_i.
 
-    `decodable` and `weights` take a NumPy mask (on the master) or a traced one (in the simulator) and depend on the
-    mask alone, never on the order of arrival.
+    Where messages are shorter than the gradient, `parts` and `coefficients` say what they contain, and G only who holds
+    what. `decodable` and `weights` take a NumPy mask (on the master) or a traced one (in the simulator) and depend on
+    the mask alone, never on the order of arrival.
     """
 
     G: eqx.AbstractVar[Assignment]
@@ -70,6 +71,24 @@ class AbstractCode(eqx.Module):
         return holds
 
     @property
+    def parts(self) -> int:
+        """The number of equal parts into which the gradient is cut; a message has the length of one."""
+        return 1
+
+    @property
+    def coefficients(self) -> Float[np.ndarray, "n parts M"]:
+        """Message m is the sum over blocks i and parts p of coefficients[i, p, m] * part p of the gradient of f_i."""
+        return self.G[:, None]
+
+    def shares(self, a: Weights) -> Shares:
+        """w = G a, the share of each block in the gradient decoded with these weights."""
+        return self.G @ a
+
+    def decode_error(self, a: Weights) -> Any:
+        """||w - 1||^2."""
+        return ((self.shares(a) - 1) ** 2).sum()
+
+    @property
     def load(self) -> int:
         """c, the largest number of blocks held by any worker."""
         return int(self.holds.sum(0).max())
@@ -107,7 +126,10 @@ class AbstractCode(eqx.Module):
 
     @abstractmethod
     def weights(self, got: Got) -> Weights:
-        """Decoding weights a; `G @ a == 1` whenever `decodable(got)`, otherwise the code's best approximation."""
+        """Decoding weights a; `G @ a == 1` whenever `decodable(got)`, otherwise the code's best approximation.
+
+        With `parts`, a column for each: part p of the decoded gradient is the sum over m of a[m, p] * message m.
+        """
 
 
 def _kind(value: Any) -> str:

@@ -41,7 +41,7 @@ def worker_times(arrival_s: Float[np.ndarray, "T M"], owner: Owner) -> Float[np.
 def coverage(scheme: Scheme, got: Bool[np.ndarray, "T M"]) -> Bool[np.ndarray, "T n"]:
     """Whether each block was in the round's decoded gradient."""
     masks, which = np.unique(got, axis=0, return_inverse=True)
-    shares = [scheme.code.G @ np.asarray(scheme.decode(scheme.code, mask)) for mask in masks]
+    shares = [np.asarray(scheme.code.shares(scheme.decode(scheme.code, mask))) for mask in masks]
     covered = np.abs(np.reshape(shares, (-1, scheme.code.blocks))) > ROUNDING
     return covered[which.reshape(-1)]
 

@@ -93,8 +93,7 @@ def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tu
         backlog_s = jnp.where(began, unfinished_s, backlog_s - wall_s)
     else:
         backlog_s = jnp.zeros_like(backlog_s)
-    w = jnp.asarray(code.G @ a)
-    decode_error = ((w - 1) ** 2).sum()
+    w, decode_error = jnp.asarray(code.shares(a)), jnp.asarray(code.decode_error(a))
     faults = jnp.asarray(unsound(got, a)), jnp.asarray(scheme.breaks_promise(got, decode_error))
     return backlog_s, Round(got, arrival_s, round_s, wall_s, w, decode_error, *faults)
 

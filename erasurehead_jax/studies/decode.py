@@ -113,16 +113,21 @@ def counts(workers: int, heard: Sequence[int]) -> list[int]:
 
 
 def sampled(scheme: Scheme, stragglers: int, sets: int, seed: int) -> Sampled:
-    """The scheme's decoder, and least squares, on random sets of workers; equal seeds stop equal workers."""
+    """The scheme's decoder, and least squares, on random sets of workers; equal seeds stop equal workers.
+
+    Where messages are parts of the gradient, the scheme's decoder stands for both.
+    """
     code = scheme.code
-    rng, norm = np.random.default_rng([seed, stragglers]), np.linalg.norm(code.G, 2)
+    rng = np.random.default_rng([seed, stragglers])
+    norm = np.linalg.norm(code.coefficients.reshape(-1, code.messages), 2)
     errors, optimal, amplifications = [], [], []
     for _ in range(sets):
         got = _got(scheme, rng.permutation(code.workers) >= stragglers)
         a = scheme.weights(got)
         errors.append(scheme.decode_error(a))
-        optimal.append(scheme.decode_error(np.asarray(least_squares_weights(code.G, got))))
-        amplifications.append(np.linalg.norm(a) * norm)
+        least = a if code.parts > 1 else np.asarray(least_squares_weights(code.G, got))
+        optimal.append(scheme.decode_error(least))
+        amplifications.append(np.linalg.norm(a.reshape(len(a), -1), 2) * norm)
     return Sampled(*map(np.array, (errors, optimal, amplifications)))
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from erasurehead_jax.cluster.pieces import Coordinates, part_length, read_greeting
 from erasurehead_jax.cluster.transport.wire import (
-    ALL,
     HEADER,
     MASTER_NAP_S,
     MPI,
@@ -44,6 +44,7 @@ class Lost(NamedTuple):
 class MasterEnd:
     """The master's ends of all channels. `owner[m]` is the worker of message m; worker j is rank j + 1.
 
+    A message has the length of one of `parts` parts of the gradient.
     The workers in `absent` are treated as dead.
     """
 
@@ -55,19 +56,20 @@ class MasterEnd:
         dtype: np.dtype,
         points: int = 1,
         absent: Collection[int] = (),
+        parts: int = 1,
     ):
         self._comm = MPI.COMM_WORLD
         self._owner = owner
         self._workers = workers
         self._dead = np.isin(np.arange(workers), list(absent))
         self._losses = [Lost(j) for j in sorted(absent)]  # not yet reported
-        self.coordinates = self._hellos(dim)
-        self._outbox = [Packet(points * len(c), dtype) for c in self.coordinates]
+        self._coordinates, self.places = self._hellos(dim, part_length(dim, parts))
+        self._outbox = [Packet(points * len(c), dtype) for c in self._coordinates]
         self._sends = [MPI.REQUEST_NULL] * workers
         self._newest: tuple[int, Sequence[np.ndarray], np.ndarray] = (STOP, (), np.zeros(workers))
         self._outdated = np.zeros(workers, bool)  # whether the worker's mailbox must be refilled
         self.sign_s = np.full(workers, time.perf_counter())  # when the worker last received a model or answered
-        self._inbox = [Packet(len(self.coordinates[j]), dtype) for j in owner]
+        self._inbox = [Packet(len(each), dtype) for each in self.places]
         self._receives = [MPI.REQUEST_NULL] * len(owner)
         self._statuses = [MPI.Status() for _ in owner]
         self._posted = np.zeros(len(owner), bool)
@@ -75,17 +77,24 @@ class MasterEnd:
             self.release(message)
         self.received_bytes = 0
 
-    def _hellos(self, dim: int) -> list[Int[np.ndarray, " t"]]:
-        """Waits until every worker is ready and has sent the coordinates it touches; empty for one that died before."""
-        coordinates: list[np.ndarray] = [np.empty(0, np.int64)] * self._workers
+    def _hellos(self, dim: int, part: int) -> tuple[list[Coordinates], list[Coordinates]]:
+        """Waits until every worker is ready and has said what its model and its messages consist of.
+
+        Returns the coordinates of each worker and the places of each message within a part of the gradient. Those of a
+        worker that died before are empty.
+        """
+        none = np.empty(0, np.int64)
+        coordinates, found = [none] * self._workers, [none] * len(self._owner)
         absent = np.flatnonzero(self._dead).tolist()
-        for j, touched in from_everybody(Tag.HELLO, np.dtype(np.int64), self._lose, absent):
-            if len(touched) == 1 and touched[0] == ALL:
-                touched = np.arange(dim)
+        for j, content in from_everybody(Tag.HELLO, np.dtype(np.int64), self._lose, absent):
+            own = np.flatnonzero(self._owner == j).tolist()
+            touched, messages = read_greeting(content, dim, part, len(own))
             # Workers with the same blocks share one array, so that the model is gathered once for them.
             shared = (c for c in coordinates if np.array_equal(c, touched))
             coordinates[j] = next(shared, touched)
-        return coordinates
+            for message, each in zip(own, messages, strict=True):
+                found[message] = each
+        return coordinates, found
 
     def _lose(self, worker: int, error: MPI.Exception) -> None:
         """Records the loss of a worker. Raises any error other than the death of its process."""
@@ -117,7 +126,7 @@ class MasterEnd:
             if not points:
                 content = packet.bytes[:HEADER]
             else:
-                touched = self.coordinates[j]
+                touched = self._coordinates[j]
                 if id(touched) in gathered:
                     packet.payload[:] = gathered[id(touched)]
                 else:
@@ -197,7 +206,7 @@ class MasterEnd:
             self._lose(worker, error)
 
     def vector(self, message: int) -> Float[np.ndarray, " t"]:
-        """The content of a message, on its worker's coordinates."""
+        """The content of a message, at its `places`."""
         return self._inbox[message].payload
 
     def release(self, message: int) -> None:

@@ -37,7 +37,6 @@ class Release(IntEnum):
 
 
 REHEARSAL, STOP = -1, -2  # in place of a round: a discarded trial round; no more models
-ALL = -1  # in place of coordinates: all of them
 HEADER = 16  # bytes: the round (int64) and the injected delay in seconds (float64)
 FIRST_NAP_S, LONGEST_NAP_S = 50e-6, 2e-3
 MASTER_NAP_S = 100e-6

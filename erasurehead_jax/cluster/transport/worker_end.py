@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from erasurehead_jax.cluster.transport.wire import (
-    ALL,
     MPI,
     STOP,
     Nap,
@@ -17,27 +16,28 @@ from erasurehead_jax.cluster.transport.wire import (
 
 
 class WorkerEnd:
-    """A worker's ends: the newest model in, answers out, and a sign of life after `sign_every_s` without either."""
+    """A worker's ends: the newest model in, answers out, and a sign of life after `sign_every_s` without either.
+
+    `length` is that of the model's vectors together, and `answers` has the length of each message.
+    """
 
     def __init__(
         self,
-        touched: Int[np.ndarray, " t"] | None,
-        dim: int,
-        messages: list[int],
+        greeting: Int[np.ndarray, " g"],
+        length: int,
+        answers: dict[int, int],
         dtype: np.dtype,
         sign_every_s: float,
-        points: int = 1,
     ):
         self._comm = MPI.COMM_WORLD
-        length = dim if touched is None else len(touched)
         # Three models: the one in use, the newest, and the one being received.
-        self._models = [Packet(points * length, dtype) for _ in range(3)]
+        self._models = [Packet(length, dtype) for _ in range(3)]
         self._used, self._ready, self._incoming = 0, -1, 1
-        self._answers = {m: Packet(length, dtype) for m in messages}
-        self._sends = dict.fromkeys(messages, MPI.REQUEST_NULL)
+        self._answers = {message: Packet(length, dtype) for message, length in answers.items()}
+        self._sends = dict.fromkeys(answers, MPI.REQUEST_NULL)
         self._receive = self._post()
         self._sign_every_s, self._signed_s, self._sign = sign_every_s, time.perf_counter(), MPI.REQUEST_NULL
-        hello, nap = self._comm.Isend(np.array([ALL] if touched is None else touched, np.int64), 0, Tag.HELLO), Nap()
+        hello, nap = self._comm.Isend(greeting.astype(np.int64), 0, Tag.HELLO), Nap()
         while not hello.Test():
             nap()
 
