@@ -77,7 +77,7 @@ def main() -> None:
         got = rng.permutation(1000) < r
         lapack = median_ms(partial(np.linalg.lstsq, G[:, got], np.ones(1000)), 3)
         ours = median_ms(partial(least_squares_weights, G, got))
-        print(f"least squares, k=1000, r={r}: {ours:.1f} ms (NumPy's lstsq takes {lapack / ours:.0f} times as long)")
+        print(f"least squares, k=1000, r={r}: {ours:.1f} ms (NumPy's lstsq takes {lapack / ours:.1f} times as long)")
     edges = random_regular(40_000, 5, [0])
     got = rng.random(len(edges)) < 0.5
     print(f"graph code, k={len(edges)}: {median_ms(lambda: optimal_weights(edges, 40_000, got), 3):.0f} ms")

@@ -21,6 +21,7 @@ from erasurehead_jax.cluster.launch.command import require_startable
 from erasurehead_jax.cluster.launch.environment import importable_here
 from erasurehead_jax.cluster.launch.watch import run_ranks
 from erasurehead_jax.cluster.parcel import parcel
+from erasurehead_jax.codes import AbstractCode
 from erasurehead_jax.data import Dataset
 from erasurehead_jax.delays import AbstractDelay, NoDelay
 from erasurehead_jax.errors import ConfigError, Diverged, Status, Stopped, StorageFailed
@@ -147,7 +148,7 @@ def require_ready(job: Job, config: dict[str, Any]) -> None:
         raise ConfigError(f"tracking: must be an instance of AbstractTracking, not of {type(tracking).__name__}")
     require_evaluations(job.settings, len(job.callbacks))
     _ = job.problem.parameters  # fails if the objective cannot be initialised
-    for doubt in doubts(*job.problem[:2]):
+    for doubt in [*doubts(*job.problem[:2]), *_unheld(job.scheme.code)]:
         sys.stderr.write(f"warning: {doubt}\n")
     if config["backend"] == "mpi":
         require_startable(config)
@@ -155,6 +156,14 @@ def require_ready(job: Job, config: dict[str, Any]) -> None:
         from erasurehead_jax.simulation.run import make_point
 
         make_point(job)
+
+
+def _unheld(code: AbstractCode) -> list[str]:
+    """That some rows are never used, in one line."""
+    if not len(blocks := np.flatnonzero(code.copies == 0)):
+        return []
+    which = f"block {blocks[0]}" if len(blocks) == 1 else f"blocks {', '.join(map(str, blocks))}"
+    return [f"{type(code).__name__}: no worker holds {which}, whose rows are never used"]
 
 
 def carry_out(

@@ -137,6 +137,14 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, more: dict[str, Any], erro
     assert error is eh.Diverged or not (tmp_path / "run").exists()
 
 
+def test_blocks_that_nobody_holds_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    held = np.zeros((4, 4))
+    held[0] = 1
+    scheme = eh.Scheme(eh.Custom(held), eh.Decodable(), eh.ByCode())
+    train(DATA, eh.Logistic(), scheme, run_dir=tmp_path / "run", **QUICK)
+    assert "warning: Custom: no worker holds blocks 1, 2, 3, whose rows are never used\n" in capsys.readouterr().err
+
+
 def test_an_optimizer_of_optax_equals_ours(tmp_path: Path):
     ours, theirs = (
         plain(tmp_path / str(i), optimizer=each).history["train_loss"]
