@@ -1,5 +1,5 @@
-"""The table of codes in codes.md: `make codes-table`."""
-# ruff: noqa: RUF001 - minus signs and script letters, as in the page
+"""The tables of codes.md: `make codes-table`."""
+# ruff: noqa: RUF001 - minus signs, crosses and script letters, as in the page
 
 import re
 from pathlib import Path
@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from erasurehead_jax.codes import AbstractCode
+from erasurehead_jax.codes import AbstractCode, CommunicationEfficient
+from erasurehead_jax.codes.communication_efficient import CONSTRUCTIONS
 from erasurehead_jax.decoding import ByLeastSquares
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.schemes import named_scheme
-from erasurehead_jax.studies.decode import sampled
+from erasurehead_jax.studies.decode import Sampled, sampled
 from erasurehead_jax.studies.worst_case import worst_case
 
 PAGE = Path(__file__).with_name("codes.md")
-BEGIN, END = "<!-- codes_table.py writes from here -->\n", "<!-- to here -->\n"
+BEGIN, END = "<!-- codes_table.py writes {} from here -->\n", "<!-- to here -->\n"
 LATE, SETS, SEED = 15, 500, 0
 HEADER = (
     "scheme", "code", "*c*", "decodes exactly", "mean error", "worst error", "least squares", "amplification",
@@ -140,7 +141,6 @@ def row(name: str) -> list[str]:
         return [f"`{name}`", "`Custom`", "any", words.exact, *["–"] * 4, *words[1:]]
     sizes = SIZES.get(name, Sizes())
     scheme = named_scheme(name, sizes.workers, sizes.load, sizes.workers - LATE, sizes.blocks)
-    least = scheme if scheme.code.parts > 1 else Scheme(scheme.code, scheme.stop, ByLeastSquares())
     late, few = sampled(scheme, LATE, SETS, SEED), sampled(scheme, 2, SETS, SEED)
     return [
         f"`{name}`",
@@ -149,7 +149,7 @@ def row(name: str) -> list[str]:
         words.exact,
         _number(late.error.mean()),
         _number(_worst(scheme)),
-        f"{_number(late.optimal.mean())}; {_number(_worst(least))}",
+        _least_squares(scheme, late),
         f"{_number(np.median(few.amplification))}; {_number(few.amplification.max())}",
         *words[1:],
     ]
@@ -169,6 +169,13 @@ def _load(code: AbstractCode, sizes: Sizes) -> str:
     return load if sizes.blocks == 30 else f"{load} (*n* = {sizes.blocks})"
 
 
+def _least_squares(scheme: Scheme, late: Sampled) -> str:
+    if not scheme.code.approximates:
+        return "–"
+    least = Scheme(scheme.code, scheme.stop, ByLeastSquares())
+    return f"{_number(late.optimal.mean())}; {_number(_worst(least))}"
+
+
 def _worst(scheme: Scheme) -> float:
     error = lambda heard: scheme.decode_error(scheme.weights(heard[scheme.code.owner]))
     return worst_case(error, scheme.code.holds, LATE, seed=SEED).error
@@ -177,15 +184,45 @@ def _worst(scheme: Scheme) -> float:
 def _number(value: float) -> str:
     """Two significant digits."""
     rounded = float(f"{value:.2g}")
+    if rounded >= 1e6:
+        mantissa, exponent = f"{value:.0e}".split("e")
+        return f"{mantissa} × 10<sup>{int(exponent)}</sup>"
     return "0" if rounded < 1e-9 else f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
 
 
+def constructions() -> str:
+    """Amplifications of communication-efficient codes with two parts: random sets, and neighbours late."""
+    sizes = [(10, 5), (20, 5), (30, 5), (30, 11), (100, 5)]
+    rows = [["construction", *(f"{k} workers, *c* = {load}" for k, load in sizes)], ["---"] * (1 + len(sizes))]
+    rows += [[f"`{name}`", *(_amplifications(name, *size) for size in sizes)] for name in CONSTRUCTIONS]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def _amplifications(construction: str, workers: int, load: int) -> str:
+    code = CommunicationEfficient(workers, workers, load, construction=construction)
+    norm, late = np.linalg.norm(code.coefficients.reshape(-1, workers), 2), load - code.parts
+    rng = np.random.default_rng(SEED)
+    sets = [rng.permutation(workers) >= late for _ in range(SETS)] + [np.arange(workers) >= late]
+    found = [np.linalg.norm(np.asarray(code.weights(got)), 2) * norm for got in sets]
+    return f"{_number(float(np.median(found)))}; {_number(float(found[-1]))}"
+
+
+TABLES = {"codes": table, "constructions": constructions}
+
+
+def rewritten(page: str) -> str:
+    """The page with all tables computed anew."""
+    for name, make in TABLES.items():
+        begin = BEGIN.format(name)
+        pattern = f"(?<={re.escape(begin)}).*?(?={re.escape(END)})"
+        page, written = re.subn(pattern, lambda _, make=make: make(), page, count=1, flags=re.DOTALL)
+        if written != 1:
+            raise SystemExit(f"{PAGE}: must contain {begin.strip()}, and then {END.strip()}")
+    return page
+
+
 def main() -> None:
-    begin, end = re.escape(BEGIN), re.escape(END)
-    page, written = re.subn(f"(?<={begin}).*(?={end})", lambda _: table(), PAGE.read_text(), flags=re.DOTALL)
-    if written != 1:
-        raise SystemExit(f"{PAGE}: must contain {BEGIN.strip()} and {END.strip()} once")
-    PAGE.write_text(page)
+    PAGE.write_text(rewritten(PAGE.read_text()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Decoders: weights a for the messages that have arrived. The decoded gradient is the sum of a[m] * y[m]."""
+"""Decoders: weights a for the messages that have arrived. The decoded gradient, or each of its parts, is the sum of
+a[m] * y[m].
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence

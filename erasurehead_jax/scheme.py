@@ -35,8 +35,12 @@ class Scheme(eqx.Module):
     def __check_init__(self):
         self.stop.check(self.code.workers)
         self.decode.check(self.code.workers)
-        messages, code = (self.code.messages,), self.code
-        weights = messages if code.parts == 1 else (*messages, code.parts)
+        messages, weights, code = (self.code.messages,), self._shape, self.code
+        if not (code.approximates or self.stop.exact):
+            raise ConfigError(
+                f"scheme.stop: may hold before {type(code).__name__} can decode, which has no approximation to offer; "
+                "must be Decodable"
+            )
         got, now_s = jax.ShapeDtypeStruct(messages, bool), jax.ShapeDtypeStruct((), np.dtype("float32"))
         _require_traceable(code, "decodable", code.decodable, (got,), (), np.bool_)
         _require_traceable(code, "weights", code.weights, (got,), weights, np.number)
@@ -58,13 +62,13 @@ class Scheme(eqx.Module):
         the wrong shape, are not finite, or are non-zero for messages that have not arrived.
         """
         a = np.asarray(self.decode(self.code, got), np.float64)
-        if a.shape[:1] != got.shape:
-            raise ConfigError(f"{self._decoder}: returned weights of shape {a.shape}, not {got.shape}: one per message")
+        if a.shape != self._shape:
+            raise ConfigError(f"{self._decoder}: returned weights of shape {a.shape}, not {self._shape}")
         self.report(bool(unsound(got, a)), bool(self.breaks_promise(got, self.decode_error(a))))
         return a
 
     def decode_error(self, a: Float[np.ndarray, "M *parts"]) -> float:
-        """||G a - 1||^2."""
+        """||w - 1||^2."""
         return float(self.code.decode_error(a))
 
     def breaks_promise(self, got: Got, decode_error: Number) -> Verdict:
@@ -85,6 +89,12 @@ class Scheme(eqx.Module):
                 f"{self._decoder}: `decodable` is True for messages whose decode error exceeds {ROUNDING:g}; "
                 "these rounds are not recorded as exact"
             )
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """The shape of weights: one per message or, where messages are shorter than the gradient, one per part too."""
+        code = self.code
+        return (code.messages,) if code.parts == 1 else (code.messages, code.parts)
 
     @property
     def _decoder(self) -> str:

@@ -57,6 +57,11 @@ class AbstractStop(eqx.Module):
         """r, the largest number of workers waited for."""
         return workers
 
+    @property
+    def exact(self) -> bool:
+        """Whether the rule never holds before the exact gradient can be decoded."""
+        return False
+
     def check(self, workers: int) -> None:
         """Raises ConfigError if the rule's parameters are not valid for this number of workers."""
 
@@ -79,6 +84,11 @@ def _possible_s(stop: AbstractStop, arrival_s: Seconds) -> Float[Array, " instan
 
 class Decodable(AbstractStop):
     """Stop as soon as the exact gradient can be decoded."""
+
+    @property
+    def exact(self) -> bool:
+        """True."""
+        return True
 
     def __call__(self, code: AbstractCode, got: Got, elapsed_s: Number) -> Verdict:
         return code.decodable(got)
@@ -155,6 +165,11 @@ class AnyOf(AbstractStop):
     def at_most(self, workers: int) -> Number:
         return min(rule.at_most(workers) for rule in self.rules)
 
+    @property
+    def exact(self) -> bool:
+        """Whether all rules are."""
+        return all(rule.exact for rule in self.rules)
+
     def check(self, workers: int) -> None:
         _check_all("any_of", self.rules, workers)
 
@@ -177,6 +192,11 @@ class AllOf(AbstractStop):
 
     def at_most(self, workers: int) -> Number:
         return max(rule.at_most(workers) for rule in self.rules)
+
+    @property
+    def exact(self) -> bool:
+        """Whether any rule is."""
+        return any(rule.exact for rule in self.rules)
 
     def check(self, workers: int) -> None:
         _check_all("all_of", self.rules, workers)

@@ -12,7 +12,7 @@ from erasurehead_jax.decoding import ByCode
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.stopping import Decodable
 
-EXACT_IN_FLOAT32 = 1e-3  # |w - 1| of a block; coefficients may be large
+EXACT_IN_FLOAT32 = 1e-3  # |w - 1| of a block, on average; coefficients may be large
 TRACED_ALIKE = 1e-8  # of the weights, relative to the largest
 
 
@@ -25,11 +25,20 @@ def check_code(code: AbstractCode, masks: int = 60, seed: int = 0) -> None:
     not what it decodes), or if a traced mask, or float32, gives other results than a NumPy mask.
     """
     Scheme(code, Decodable(), ByCode())  # can be traced, with the right shapes
+    _check_coefficients(code)
     some = np.array(list(_masks(code.messages, masks, np.random.default_rng(seed))))
     for got in some:
         _check_weights(code, got)
     _check_monotone(code, some)
     _check_traced(code, some)
+
+
+def _check_coefficients(code: AbstractCode) -> None:
+    found, name = code.coefficients, type(code).__name__
+    if found.shape != (shape := (code.blocks, code.parts, code.messages)):
+        raise AssertionError(f"{name}.coefficients: has shape {found.shape}; must have {shape}")
+    if not np.array_equal(found.any(1), code.G != 0) or (code.parts == 1 and not np.array_equal(found[:, 0], code.G)):
+        raise AssertionError(f"{name}.coefficients: must be G or, with parts, zero where G is")
 
 
 def _masks(messages: int, count: int, rng: np.random.Generator) -> Iterator[Bool[np.ndarray, " M"]]:
@@ -46,8 +55,9 @@ def _check_weights(code: AbstractCode, got: Bool[np.ndarray, " M"]) -> None:
     decodable, a = code.decodable(got), np.asarray(code.weights(got))
     if np.shape(decodable) or np.asarray(decodable).dtype != bool:
         _fail(code, "decodable", got, f"returned {decodable!r}; must return a single bool")
-    if a.shape[:1] != got.shape:
-        _fail(code, "weights", got, f"returned shape {a.shape}; must return one weight a message, {got.shape}")
+    shape = got.shape if code.parts == 1 else (*got.shape, code.parts)
+    if a.shape != shape:
+        _fail(code, "weights", got, f"returned shape {a.shape}; must return one weight a message, {shape}")
     if not np.array_equal(a, np.asarray(code.weights(got)), equal_nan=True):
         _fail(code, "weights", got, "returned other weights when called again; must depend on the mask alone")
     if not np.isfinite(a).all():
@@ -83,8 +93,8 @@ def _check_traced(code: AbstractCode, some: Bool[np.ndarray, "masks M"]) -> None
         for got, one, other in zip(some, weights, a, strict=True):
             if x64 and np.abs(one - other).max() > TRACED_ALIKE * max(1, np.abs(one).max()):
                 _fail(code, "weights", got, "differs between a NumPy mask and a traced one")
-        off = np.array([np.abs(code.shares(each) - 1).max() for each in a])
-        for got in some[traced & (off > EXACT_IN_FLOAT32)]:
+        off = np.array([float(code.decode_error(each)) for each in a])
+        for got in some[traced & (off > code.blocks * EXACT_IN_FLOAT32**2)]:
             _fail(code, "weights", got, f"does not decode exactly in {precision}; decode in float64, as `on_host` does")
 
 

@@ -10,9 +10,11 @@ import pytest
 from harness import SMALL_DATA, train
 from test_codes import random_masks
 
-from erasurehead_jax import ConfigError, Decodable, Scheme
+from erasurehead_jax import AllOf, AnyOf, ConfigError, Count, Deadline, Decodable, Scheme
+from erasurehead_jax.cluster.protocol import Fail, Protocol, Wait
 from erasurehead_jax.codes import CommunicationEfficient, CyclicMDS
 from erasurehead_jax.decoding import ByCode, ByLeastSquares, OneStep, Unbiased
+from erasurehead_jax.testing import check_code
 
 # blocks and workers, load, parts
 SIZES = [(5, 2, 2), (6, 3, 2), (7, 4, 2), (7, 5, 5), (8, 4, 3), (8, 8, 3), (9, 6, 4), (6, 2, 1)]
@@ -20,7 +22,8 @@ SIZES = [(5, 2, 2), (6, 3, 2), (7, 4, 2), (7, 5, 5), (8, 4, 3), (8, 8, 3), (9, 6
 
 def leaks(code: CommunicationEfficient, got: np.ndarray) -> np.ndarray:
     """What decoding makes of each part of each block's gradient, (n, parts, parts): an identity a block if exact."""
-    return np.einsum("iqm,mp->iqp", code.coefficients, np.asarray(code.weights(got))) - np.eye(code.parts)
+    a = np.asarray(code.weights(got)).reshape(code.messages, code.parts)
+    return np.einsum("iqm,mp->iqp", code.coefficients, a) - np.eye(code.parts)
 
 
 @pytest.mark.parametrize("construction", ["fourier", "gaussian"])
@@ -37,11 +40,19 @@ def test_any_load_minus_parts_workers_may_be_late(k: int, load: int, parts: int,
         assert not np.asarray(code.weights(got))[~got].any()
 
 
-def test_with_too_few_answers_nothing_is_decoded():
+def test_too_few_answers_are_of_no_use():
     code = CommunicationEfficient(6, 6, 3, 2)
     got = np.arange(6) < 4
     assert not code.decodable(got) and not np.asarray(code.weights(got)).any()
     assert code.decode_error(code.weights(got)) == pytest.approx(6)
+    for stop in (Count(4), AnyOf((Decodable(), Count(4))), AllOf((Count(4), Deadline(1.0)))):
+        with pytest.raises(ConfigError, match=r"^scheme.stop: may hold before .* can decode, .*; must be Decodable$"):
+            Scheme(code, stop, ByCode())
+    protocol = Protocol(Scheme(code, AllOf((Decodable(), Deadline(1.0))), ByCode()), "cancel", "approximate")
+    protocol.begin(0.0)
+    protocol.arrived([(0, m) for m in range(4)], 1.0)
+    assert isinstance(protocol.lost(4, 1.0), Wait)
+    assert isinstance(protocol.lost(5, 1.0), Fail)
 
 
 def test_whole_messages_are_those_of_the_cyclic_mds_code():
@@ -62,7 +73,7 @@ def test_a_leak_between_parts_is_an_error():
 
 @pytest.mark.parametrize(("construction", "median"), [("fourier", 44), ("gaussian", 300), ("polynomial", 1.4e11)])
 def test_conditioning(construction: str, median: float):
-    """|a| |G| over random sets of late workers, as docs/codes.md has it, and what float32 makes of it."""
+    """|a| |G| over random sets of late workers, and what float32 makes of it."""
     k, load, parts = 30, 5, 2
     code = CommunicationEfficient(k, k, load, parts, construction)
     norm = np.linalg.norm(code.coefficients.reshape(-1, k), 2)
@@ -86,6 +97,8 @@ def test_conditioning(construction: str, median: float):
             r"^scheme.code.parts=4: must be at most load=3: messages 4 times shorter .* 4 \+ s$",
         ),
         ((6, 6, 4, 2), r"^load=4: scheme.code.construction=fourier is real only if .* \(4\) is odd; use load=5 or"),
+        ((6, 6, 6, 2), r"^load=6: .* is odd; use load=5 or construction=gaussian$"),
+        ((5, 5, 5, 5, "polynomial", -1), r"^code_seed=-1: "),
         ((6, 6, 3, 2, "random"), r"^scheme.code.construction=random: must be one of fourier, gaussian, polynomial$"),
     ],
 )
@@ -108,6 +121,27 @@ def test_the_decoder_is_traced_in_the_default_precision():
         a = jax.jit(jax.vmap(lambda mask: scheme.decode(code, mask)))(got)
     assert a.shape == (9, 9, 2) and a.dtype == np.float32
     np.testing.assert_allclose(a, [code.weights(mask) for mask in got], rtol=1e-6, atol=1e-6)
+
+
+def test_coefficients_that_are_not_decoded_are_found_out():
+    class Doubled(CommunicationEfficient):
+        @property
+        def coefficients(self):
+            return 2 * self.mixing
+
+    with pytest.raises(AssertionError, match=r"^Doubled.decodable for .*: is True, but the decode error"):
+        check_code(Doubled(6, 6, 3, 2))  # pyright: ignore[reportCallIssue]
+
+
+@pytest.mark.mpi
+def test_inaccurate_gradients_are_said(tmp_path: Path):
+    scheme = ("scheme=communication_efficient", "scheme.code.construction=polynomial", "workers=14", "load=5")
+    settings = (*SMALL_DATA, *scheme, "scheme.code.parts=5", "rounds=4", "tracking=none")
+    said = "decoding multiplies rounding errors of float32 answers by up to"
+    for x64, times in (("false", 1), ("true", 0)):
+        (tmp_path / x64).mkdir()
+        run = train(tmp_path / x64, *settings, f"x64={x64}")
+        assert run.status == 0 and run.err.count(said) == times, run.err
 
 
 @pytest.mark.mpi

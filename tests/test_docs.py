@@ -110,7 +110,11 @@ def test_the_table_of_codes_is_up_to_date(monkeypatch: pytest.MonkeyPatch):
 
     schemes = sorted(path.stem for path in (ROOT / "configs" / "scheme").glob("*.yaml"))
     assert sorted(codes_table.WORDS) == schemes
-    written = codes_table.PAGE.read_text().split(codes_table.BEGIN)[1].split(codes_table.END)[0]
+    page = codes_table.PAGE.read_text()
+    written, constructions = (
+        page.split(codes_table.BEGIN.format(name))[1].split(codes_table.END)[0] for name in codes_table.TABLES
+    )
+    assert constructions == codes_table.constructions(), "make codes-table"
     cells = [line.strip("| ").split(" | ") for line in written.splitlines()]
     rows = {row[0].strip("`"): row for row in cells[2:]}
     assert tuple(cells[0]) == codes_table.HEADER and list(rows) == list(codes_table.WORDS)

@@ -29,15 +29,15 @@ def greeting(touched: Coordinates | None, messages: Iterable[Coordinates]) -> In
     """What a worker's model and messages consist of. `touched` is None if every coordinate is."""
     if touched is None:
         return np.array([ALL])
-    return np.concatenate([[len(each), *each] for each in (touched, *messages)])
+    return np.concatenate([part for each in (touched, *messages) for part in ([len(each)], each)])
 
 
 def read_greeting(
-    content: Int[np.ndarray, " g"], parameters: int, part: int, messages: int
+    content: Int[np.ndarray, " g"], parameters: int, length: int, messages: int
 ) -> tuple[Coordinates, list[Coordinates]]:
-    """The coordinates of a worker's model, and of each of its messages within a part of this length."""
+    """The coordinates of a worker's model, and of each of its messages, within a part of this `length`."""
     if content[0] == ALL:
-        return np.arange(parameters), [np.arange(part)] * messages
+        return np.arange(parameters), [np.arange(length)] * messages
     found = []
     for _ in range(1 + messages):
         count, content = content[0], content[1:]

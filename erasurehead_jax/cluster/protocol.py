@@ -182,7 +182,7 @@ class Protocol:
             return Update(self._answered.copy())
         if awaited.any() or later:
             return Wait(min(later, default=np.inf))
-        if self._on_loss == OnLoss.APPROXIMATE and self._answered.any():
+        if self._on_loss == OnLoss.APPROXIMATE and self._answered.any() and self.scheme.code.approximates:
             return Update(self._answered.copy())
         return Fail(self._reason())
 

@@ -17,6 +17,8 @@ from erasurehead_jax.errors import Diverged, Stopped
 from erasurehead_jax.job import Job
 from erasurehead_jax.rundir.recorder import RoundRecord
 
+ROUNDED = 0.01  # relative error of a gradient that is worth a warning
+
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +51,8 @@ class Rounds:
         self._end = MasterEnd(self._code.owner, self._code.workers, dim, problem.dtype, points, absent, parts)
         self._arrival_s = np.full(self._code.messages, np.nan)
         self._faulty = 0  # faulty answers in this round
+        self._norm = np.linalg.norm(self._code.coefficients.reshape(-1, self._code.messages), 2)
+        self._warned = False
         self.asked = 0  # answers requested so far
         self.silence = SilenceWatch(hosts, cluster.heartbeat_s, cluster.lost_s, self._end.silence_s)
         self._origin_s = self._halted_s = time.perf_counter()
@@ -116,7 +120,20 @@ class Rounds:
             return None
         got = np.asarray(decision.got)
         a = self.protocol.scheme.weights(got)
+        self._warn_of_rounding(a)
         return Collected(began_s, received_bytes, got, self.protocol.scheme.decode_error(a), self._decode(a))
+
+    def _warn_of_rounding(self, a: Float[np.ndarray, "M *parts"]) -> None:
+        """Warns once if decoding may turn the rounding errors of the answers into errors of the gradient."""
+        grows = np.linalg.norm(a) * self._norm / np.sqrt(self._code.blocks)  # if the blocks' gradients are alike
+        if not self._warned and grows * np.finfo(self._parts.dtype).eps > ROUNDED:
+            log.warning(
+                "decoding multiplies rounding errors of %s answers by up to %.0e: gradients are inaccurate; "
+                "use x64=true, or another code",
+                self._parts.dtype,
+                grows,
+            )
+            self._warned = True
 
     def finish(
         self,

@@ -29,7 +29,7 @@ class Task(NamedTuple):
     rows: Rows | None  # None without blocks
     held: list[Held]
     chunks: list[tuple[Rows, Float[Array, " m"]]]  # all rows in chunks of equal size, for rounds that use all of them
-    mixing: Float[np.ndarray, " t"] | None = None  # the coefficient of each coordinate of the sum; None: all 1
+    mixing: Float[Array, " parts"] | None = None  # the coefficient of each part of the sum; None: all 1
 
 
 class Message(NamedTuple):
@@ -39,7 +39,8 @@ class Message(NamedTuple):
     coordinates: Coordinates
     within: Coordinates | None  # where they are among the worker's coordinates; None: the same
     sent: Coordinates  # as sent: the same, or their places within a part
-    place: Coordinates | None  # which place each coordinate has; None: its own
+    part: Int[Array, " t"] | None = None  # the part of each coordinate, where there are several
+    place: Int[Array, " t"] | None = None  # which place each coordinate has
 
 
 class Plan(NamedTuple):
@@ -56,20 +57,20 @@ def make_plan(job: Job, messages: Sequence[int]) -> Plan:
     blocks = [np.flatnonzero(code.G[:, message]).tolist() for message in messages]
     touched = _touched(job, sorted({*chain(*blocks)}))
     coordinates = np.arange(parameters) if touched is None else touched
-    plans = []
+    found = []
     for message, some in zip(messages, blocks, strict=True):
         own = touched if touched is None or len(messages) == 1 else _touched(job, some)
         all_own = coordinates if own is None else own
         within = None if len(all_own) == len(coordinates) else np.searchsorted(coordinates, all_own)
-        sent, place = all_own, None
         if code.parts == 1:
-            tasks = [_task(job, some, code.G[some, message], own)]
-        else:
-            sent, place = places(all_own, parameters, code.parts)
-            mixing = code.coefficients[:, all_own // part_length(parameters, code.parts), message]
-            tasks = [_task(job, [block], np.ones(1), own, mixing[block].astype(job.problem.dtype)) for block in some]
-        plans.append(Message(tasks, all_own, within, sent, place))
-    return Plan(touched, coordinates, plans)
+            found.append(Message([_task(job, some, code.G[some, message], own)], all_own, within, all_own))
+            continue
+        mixing = jax.device_put(code.coefficients[some, :, message].astype(job.problem.dtype))
+        tasks = [_task(job, [block], np.ones(1), own, each) for block, each in zip(some, mixing, strict=True)]
+        sent, place = places(all_own, parameters, code.parts)
+        part = all_own // part_length(parameters, code.parts)
+        found.append(Message(tasks, all_own, within, sent, *jax.device_put((part, place))))
+    return Plan(touched, coordinates, found)
 
 
 def _rows(job: Job, blocks: Sequence[int]) -> Rows:
@@ -87,7 +88,7 @@ def _task(
     blocks: Sequence[int],
     weights: Float[np.ndarray, " held"],
     touched: Coordinates | None,
-    mixing: Float[np.ndarray, " t"] | None = None,
+    mixing: Float[Array, " parts"] | None = None,
 ) -> Task:
     if not blocks:
         return Task(None, [], [])
@@ -98,8 +99,8 @@ def _task(
     chunks = []
     if job.sampling.is_whole(0):
         row_weights = np.repeat(weights, sizes).astype(job.problem.dtype)
-        pieces = _pieces(np.arange(len(rows)), row_weights, job.settings.cluster.chunk_rows)
-        chunks = [jax.device_put((rows.take(taken), weight)) for taken, weight in pieces]
+        parts = _of_one_size(np.arange(len(rows)), row_weights, job.settings.cluster.chunk_rows)
+        chunks = [jax.device_put((rows.take(taken), weight)) for taken, weight in parts]
     return Task(None if job.sampling.batch is None else jax.device_put(rows), held, chunks, mixing)
 
 
@@ -109,10 +110,10 @@ def drawn(job: Job, task: Task, t: int) -> Iterator[tuple[Int[np.ndarray, " m"],
     assert size is not None
     rows = [each.first + drawn_rows(seed, t, each.block, each.rows, size) for each in task.held]
     weights = np.repeat([each.weight * each.rows / size for each in task.held], size)
-    return _pieces(np.concatenate(rows), weights.astype(job.problem.dtype), job.settings.cluster.chunk_rows)
+    return _of_one_size(np.concatenate(rows), weights.astype(job.problem.dtype), job.settings.cluster.chunk_rows)
 
 
-def _pieces(
+def _of_one_size(
     rows: Int[np.ndarray, " m"], weights: Float[np.ndarray, " m"], most: int
 ) -> Iterator[tuple[Int[np.ndarray, " piece"], Float[np.ndarray, " piece"]]]:
     """Pieces of one size, so that one compilation suffices; the last is padded with a row at weight 0."""

@@ -21,18 +21,18 @@ class Worker:
     def __init__(self, job: Job, worker: int):
         self.messages = [int(m) for m in np.flatnonzero(job.scheme.code.owner == worker)]
         self._job, self._dtype, objective = job, job.problem.dtype, job.problem.objective
-        touched, coordinates, plans = make_plan(job, self.messages)
-        self._plans = dict(zip(self.messages, plans, strict=True))
-        self.greeting = greeting(touched, [plan.sent for plan in plans])
+        touched, coordinates, planned = make_plan(job, self.messages)
+        self._planned = dict(zip(self.messages, planned, strict=True))
+        self.greeting = greeting(touched, [each.sent for each in planned])
         self.length = len(coordinates)  # of the model that it needs
-        self.lengths = {message: len(plan.sent) for message, plan in self._plans.items()}
-        zeros = lambda length: jax.device_put(np.zeros(length, self._dtype))
-        self._zeros = {len(plan.coordinates): zeros(len(plan.coordinates)) for plan in plans}
+        self.lengths = {message: len(each.sent) for message, each in self._planned.items()}
+        lengths = {len(each.coordinates) for each in planned}
+        self._zeros = {length: jax.device_put(np.zeros(length, self._dtype)) for length in lengths}
         self._add = jax.jit(lambda total, x, rows, weights: total + objective.gradient(x, rows, weights))
         self._add_drawn = jax.jit(
             lambda total, x, rows, weights, drawn: total + objective.gradient(x, rows.take(drawn), weights)
         )
-        self._mix = jax.jit(lambda total, mixing, term: total + mixing * term)
+        self._mix = jax.jit(lambda total, mixing, part, term: total + mixing[part] * term)
         self._fold = jax.jit(jax.ops.segment_sum, static_argnums=2)
 
     def compile(self) -> None:
@@ -46,15 +46,15 @@ class Worker:
         self, message: int, t: int, points: Float[np.ndarray, "points t"], overtaken: Callable[[], bool]
     ) -> Params | None:
         """A message in round t, or None if `overtaken` held before one of its chunks."""
-        plan = self._plans[message]
-        points = points if plan.within is None else points[:, plan.within]
-        total = self._zeros[len(plan.coordinates)]
-        for task in plan.tasks:
+        tasks, coordinates, within, sent, part, place = self._planned[message]
+        points = points if within is None else points[:, within]
+        total = self._zeros[len(coordinates)]
+        for task in tasks:
             term = self._sum(task, t, points, overtaken)
             if term is None:
                 return None
-            total = term if task.mixing is None else self._mix(total, task.mixing, term)
-        return total if plan.place is None else self._fold(total, plan.place, len(plan.sent))
+            total = term if task.mixing is None else self._mix(total, task.mixing, part, term)
+        return total if place is None else self._fold(total, place, len(sent))
 
     def _sum(
         self, task: Task, t: int, points: Float[np.ndarray, "points t"], overtaken: Callable[[], bool]

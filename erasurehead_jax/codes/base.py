@@ -4,11 +4,12 @@ from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from erasurehead_jax.errors import ConfigError
-from erasurehead_jax.types import Assignment, Got, Owner, Shares, Verdict, Weights
+from erasurehead_jax.types import AnyArray, Assignment, Got, Owner, Shares, Verdict, Weights
 
 ROUNDING = 1e-9  # a gradient decoded with ||w - 1||^2 below this counts as exact
 
@@ -81,12 +82,21 @@ class AbstractCode(eqx.Module):
         return self.G[:, None]
 
     def shares(self, a: Weights) -> Shares:
-        """w = G a, the share of each block in the gradient decoded with these weights."""
-        return self.G @ a
+        """w = G a, the share of each block in the gradient decoded with these weights; a mean over parts."""
+        if self.parts == 1:
+            return self.G @ a
+        return _decoded(self, a).trace(axis1=1, axis2=2) / self.parts
 
     def decode_error(self, a: Weights) -> Any:
-        """||w - 1||^2."""
-        return ((self.shares(a) - 1) ** 2).sum()
+        """||w - 1||^2. With parts, a mean over them that also counts what one part leaks into another."""
+        if self.parts == 1:
+            return ((self.shares(a) - 1) ** 2).sum()
+        return ((_decoded(self, a) - np.eye(self.parts)) ** 2).sum() / self.parts
+
+    @property
+    def approximates(self) -> bool:
+        """Whether the weights are of use if the exact gradient cannot be decoded."""
+        return True
 
     @property
     def load(self) -> int:
@@ -130,6 +140,12 @@ class AbstractCode(eqx.Module):
 
         With `parts`, a column for each: part p of the decoded gradient is the sum over m of a[m, p] * message m.
         """
+
+
+def _decoded(code: AbstractCode, a: Weights) -> Float[AnyArray, "n parts parts"]:
+    """What each part of a block's gradient contributes to each part of the decoded one."""
+    xp = np if isinstance(a, np.ndarray) else jnp
+    return xp.einsum("iqm,mp->iqp", code.coefficients, a)
 
 
 def _kind(value: Any) -> str:

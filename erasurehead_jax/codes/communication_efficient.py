@@ -1,17 +1,15 @@
 """Messages shorter than the gradient, paid for with load."""
 
 from collections.abc import Iterable
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from erasurehead_jax.codes.any_workers import require_square
 from erasurehead_jax.codes.base import AbstractCode
 from erasurehead_jax.codes.on_host import on_host
 from erasurehead_jax.errors import ConfigError, require_choice, require_whole
-from erasurehead_jax.types import Assignment, Got, Owner, Shares, Verdict, Weights
+from erasurehead_jax.types import Assignment, Got, Owner, Verdict, Weights
 
 CONSTRUCTIONS = ("fourier", "gaussian", "polynomial")
 
@@ -21,7 +19,8 @@ class CommunicationEfficient(AbstractCode):
 
     Ye and Abbe 2018, "Communication-Computation Efficient Gradient Coding": the gradient is cut into m parts, and a
     worker sends one linear combination of the parts of its blocks' gradients. No code of load below s + m does this.
-    Worker j holds blocks j, ..., j + c - 1 (mod n). With more than s late workers all weights are 0.
+    Worker j holds blocks j, ..., j + c - 1 (mod n). With more than s late workers there is nothing to decode, and all
+    weights are 0: a scheme must wait for k - s.
 
     All coefficients follow from Q = [N A] (n x c). Its last m columns A are the weights if nobody is late, and decoding
     adds multiples of its first s columns N so that late workers get weight 0: U Q_H = [0 I] for the coefficients U
@@ -30,8 +29,9 @@ class CommunicationEfficient(AbstractCode):
 
     - `fourier`: the columns are waves, N of the highest frequencies, A of spread lower ones, as cyclic MDS codes have
       them (Raviv et al. 2018; m = 1 is one). Rows at consecutive instants of different waves are independent. The best
-      conditioned up to 100 workers; real only if workers - s is odd.
+      conditioned for s of 3 or less; real only if workers - s is odd.
     - `gaussian`: random orthonormal columns, drawn from `code_seed`, in the manner of the paper's random construction.
+      For larger s, above all if late workers are neighbours.
     - `polynomial`: V is Vandermonde's matrix of evenly spaced points in [-1, 1]. Useless beyond 20 workers.
 
     Raises ConfigError unless workers == blocks, 1 <= parts <= load <= blocks and, for `fourier`, the parity is right.
@@ -39,7 +39,7 @@ class CommunicationEfficient(AbstractCode):
 
     G: Assignment
     owner: Owner
-    mixing: Float[np.ndarray, "n parts c"]  # U, for those who hold each block
+    mixing: Float[np.ndarray, "n parts M"]
     decodes_all: Float[np.ndarray, "M parts"]  # A
     null_space: Float[np.ndarray, "M s"]  # N
 
@@ -69,10 +69,11 @@ class CommunicationEfficient(AbstractCode):
         else:
             Q = _vandermonde(workers, stragglers, parts)
         self.null_space, self.decodes_all = Q[:, :stragglers], Q[:, stragglers:]
-        holders, wanted = _holders(blocks, load), np.eye(load)[stragglers:]
-        self.mixing = np.linalg.solve(Q[holders].transpose(0, 2, 1), wanted.T).transpose(0, 2, 1)
-        self.owner, self.G = np.arange(workers), np.zeros((blocks, workers))
-        np.put_along_axis(self.G, holders, np.linalg.norm(self.mixing, axis=1), axis=1)
+        self.owner, self.mixing = np.arange(workers), np.zeros((blocks, parts, workers))
+        holders = (np.arange(blocks)[:, None] - np.arange(load)) % workers
+        U = np.linalg.solve(Q[holders].transpose(0, 2, 1), np.eye(load)[stragglers:].T).transpose(0, 2, 1)
+        np.put_along_axis(self.mixing, holders[:, None], U, axis=2)
+        self.G = self.mixing[:, 0] if parts == 1 else np.linalg.norm(self.mixing, axis=1)
 
     @property
     def parts(self) -> int:
@@ -80,13 +81,12 @@ class CommunicationEfficient(AbstractCode):
 
     @property
     def coefficients(self) -> Float[np.ndarray, "n parts M"]:
-        found = np.zeros((self.blocks, self.parts, self.workers))
-        np.put_along_axis(found, _holders(self.blocks, self.load)[:, None], self.mixing, axis=2)
-        return found
+        return self.mixing
 
     @property
-    def load(self) -> int:
-        return self.mixing.shape[2]
+    def approximates(self) -> bool:
+        """False: too few answers mix the parts of the gradient."""
+        return False
 
     def decodable(self, got: Got) -> Verdict:
         return got.sum() >= self.workers - self.null_space.shape[1]
@@ -94,38 +94,23 @@ class CommunicationEfficient(AbstractCode):
     def weights(self, got: Got) -> Weights:
         return on_host(self._weights, got)
 
-    def _weights(self, got: Bool[np.ndarray, " M"]) -> Float[np.ndarray, "M parts"]:
-        if not self.decodable(got):
-            return np.zeros_like(self.decodes_all)
-        z = np.linalg.lstsq(self.null_space[~got], -self.decodes_all[~got], rcond=None)[0]
-        return np.where(got[:, None], self.decodes_all + self.null_space @ z, 0)
-
-    def shares(self, a: Weights) -> Shares:
-        held = a[_holders(self.blocks, self.load)]
-        return _xp(a).einsum("iph,ihp->i", self.mixing, held) / self.parts
-
-    def decode_error(self, a: Weights) -> Any:
-        """||w - 1||^2 of parts, a mean over parts: also counts what one part of the gradient leaks into another."""
-        held = a[_holders(self.blocks, self.load)]
-        leaks = _xp(a).einsum("iqh,ihp->iqp", self.mixing, held) - np.eye(self.parts)
-        return (leaks**2).sum() / self.parts
-
-
-def _holders(blocks: int, load: int) -> Int[np.ndarray, "n c"]:
-    """The workers that hold each block."""
-    return (np.arange(blocks)[:, None] - np.arange(load)) % blocks
-
-
-def _xp(a: Weights) -> Any:
-    return np if isinstance(a, np.ndarray) else jnp
+    def _weights(self, got: Bool[np.ndarray, " M"]) -> Float[np.ndarray, "M *parts"]:
+        a = np.zeros_like(self.decodes_all)
+        if self.decodable(got):
+            z = np.linalg.lstsq(self.null_space[~got], -self.decodes_all[~got], rcond=None)[0]
+            a[got] = self.decodes_all[got] + self.null_space[got] @ z
+        return a[:, 0] if self.parts == 1 else a
 
 
 def _waves(workers: int, stragglers: int, parts: int) -> Float[np.ndarray, "k c"]:
     """Q of waves. N has the frequencies nearest to half the number of workers; A has 0 if m is odd, and pairs +-q."""
     if not (workers - stragglers) % 2:
+        load = stragglers + parts
+        nearest = [each for each in (load + 1, load - 1) if parts <= each <= workers]
+        other = f"load={nearest[0]} or " if nearest else ""
         raise ConfigError(
-            f"load={stragglers + parts}: scheme.code.construction=fourier is real only if workers - load + parts "
-            f"({workers - stragglers}) is odd; use load={stragglers + parts + 1} or construction=gaussian"
+            f"load={load}: scheme.code.construction=fourier is real only if workers - load + parts "
+            f"({workers - stragglers}) is odd; use {other}construction=gaussian"
         )
     high = range((workers - stragglers + 1) // 2, workers // 2 + 1)
     spread = (workers - stragglers) / parts

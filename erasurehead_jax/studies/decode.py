@@ -115,7 +115,7 @@ def counts(workers: int, heard: Sequence[int]) -> list[int]:
 def sampled(scheme: Scheme, stragglers: int, sets: int, seed: int) -> Sampled:
     """The scheme's decoder, and least squares, on random sets of workers; equal seeds stop equal workers.
 
-    Where messages are parts of the gradient, the scheme's decoder stands for both.
+    For a code that does not approximate, there is no least squares: its own decoder stands for both.
     """
     code = scheme.code
     rng = np.random.default_rng([seed, stragglers])
@@ -125,7 +125,7 @@ def sampled(scheme: Scheme, stragglers: int, sets: int, seed: int) -> Sampled:
         got = _got(scheme, rng.permutation(code.workers) >= stragglers)
         a = scheme.weights(got)
         errors.append(scheme.decode_error(a))
-        least = a if code.parts > 1 else np.asarray(least_squares_weights(code.G, got))
+        least = a if not code.approximates else np.asarray(least_squares_weights(code.G, got))
         optimal.append(scheme.decode_error(least))
         amplifications.append(np.linalg.norm(a.reshape(len(a), -1), 2) * norm)
     return Sampled(*map(np.array, (errors, optimal, amplifications)))
@@ -173,7 +173,7 @@ def recommend_codes(points: Sequence[Examined], table: pd.DataFrame, heard: Sequ
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for name, point, wait_for in points:
         workers = point.point.scheme.code.workers
-        for r in heard:
+        for r in filter(lambda r, workers=workers: r <= workers, heard):
             if wait_for & {r, workers}:  # those that wait until they can decode have no r
                 key = point.circumstances(), workers, point.labels["load"], workers - r
                 groups.setdefault(key, []).append(rows[name, workers - r])
