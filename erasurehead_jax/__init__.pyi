@@ -62,6 +62,7 @@ from .objectives import (
     SquaredHinge as SquaredHinge,
 )
 from .optimizers import agd as agd, gd as gd, nesterov as nesterov
+from .placement import balanced_order as balanced_order, placed as placed
 from .reports.compare import Report as Report, report as report
 from .results import Run as Run, load as load
 from .rundir.callbacks import Evaluation as Evaluation

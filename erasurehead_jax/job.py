@@ -15,8 +15,11 @@ from jaxtyping import Float
 from erasurehead_jax.codes.per_block import PerBlock
 from erasurehead_jax.data import Dataset, require_sound
 from erasurehead_jax.delays import AbstractDelay
-from erasurehead_jax.errors import ConfigError, shown
+from erasurehead_jax.delays.recording import read_times
+from erasurehead_jax.delays.trace import Trace
+from erasurehead_jax.errors import ConfigError, require_choice, shown
 from erasurehead_jax.objectives import AbstractObjective
+from erasurehead_jax.placement import balanced_order, placed
 from erasurehead_jax.sampling import Sampling, make_sampling
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.seeds import run_keys
@@ -122,6 +125,7 @@ def build(config: dict[str, Any], parts: Parts | None = None, data_checked: bool
     With `data_checked` the values of the data set are not checked again: the launcher has done so for its ranks.
     Raises ConfigError for the first setting that breaks a rule.
     """
+    config = settled(config, parts)
     settings = read_settings(config)
     scheme = build_scheme(config, parts and parts.scheme)
     delay = build_delay(config, parts and parts.delay)
@@ -183,7 +187,7 @@ def _dataset(data: str, x64: bool, data_checked: bool) -> Dataset:
 
 
 def build_scheme(config: dict[str, Any], made: Scheme | None = None) -> Scheme:
-    """The scheme, with the config's kind of messages.
+    """The scheme, with the config's kind of messages and its placement, if that is a list.
 
     Raises ConfigError if its code has other numbers of workers or blocks than the config.
     """
@@ -197,7 +201,41 @@ def build_scheme(config: dict[str, Any], made: Scheme | None = None) -> Scheme:
                 f"{name}={config[name]}: {type(scheme.code).__name__} has {found} {name}; set {name}={found}, "
                 f"or define the code in terms of ${{{name}}}"
             )
-    return scheme
+    return placed(scheme, config["placement"]) if isinstance(config.get("placement"), list) else scheme
+
+
+def settled(config: dict[str, Any], parts: Parts | None = None) -> dict[str, Any]:
+    """The config with the placement as a list, unless it is the given one. Ranks then need not search for it.
+
+    Raises ConfigError if there are no recorded times of these workers for placement=balanced.
+    """
+    placement = config.get("placement", "given")
+    if placement == "given" or isinstance(placement, list):
+        return config
+    require_choice("placement", placement, ("given", "random", "balanced"))
+    workers, seed = config["workers"], config["seed"]
+    if placement == "random":
+        order = np.random.default_rng(seed).permutation(workers)
+    else:
+        times_s = _recorded(config, build_delay(config, parts and parts.delay))
+        order = balanced_order(build_scheme(config, parts and parts.scheme), times_s, seed)
+    return config | {"placement": order.tolist()}
+
+
+def _recorded(config: dict[str, Any], delay: AbstractDelay) -> Float[np.ndarray, "rounds k"]:
+    """The recorded times (s) of the config's workers."""
+    path, workers = config["placement_times"], config["workers"]
+    if path is not None:
+        times_s = read_times(path, "placement_times")
+        if times_s.shape[1] != workers:
+            raise ConfigError(f"placement_times={path}: has {times_s.shape[1]} workers; must have workers={workers}")
+        return times_s
+    if isinstance(delay, Trace) and not delay.resample:
+        return delay.times_s[:, :workers]
+    raise ConfigError(
+        "placement=balanced: needs recorded times of these workers; set placement_times to the arrivals.npz of a run, "
+        "or replay a recording with delay=trace"
+    )
 
 
 def build_delay(config: dict[str, Any], made: AbstractDelay | None = None) -> AbstractDelay:

@@ -24,7 +24,7 @@ from rich.console import Console
 from erasurehead_jax.caches import keep_compiled
 from erasurehead_jax.errors import Status
 from erasurehead_jax.hydra_app import checked, hydra_command, in_multirun, leave, run_command
-from erasurehead_jax.job import Job, build
+from erasurehead_jax.job import Job, build, settled
 from erasurehead_jax.resume import AUTO, begun, is_done, resumed, run_dir_of
 from erasurehead_jax.rundir.files import SUMMARY, owned
 from erasurehead_jax.rundir.life import Ending
@@ -86,6 +86,7 @@ def check(cfg: DictConfig) -> tuple[dict[str, Any], Job]:
     if config["backend"] == "mpi":
         jax.config.update("jax_platforms", "cpu")  # this process only checks; the ranks choose their own platform
     jax.config.update("jax_enable_x64", config["x64"] is True)
+    config = settled(config)
     job = build(config)
     require_ready(job, config)
     return config, job

@@ -25,7 +25,7 @@ from erasurehead_jax.codes import AbstractCode
 from erasurehead_jax.data import Dataset
 from erasurehead_jax.delays import AbstractDelay, NoDelay
 from erasurehead_jax.errors import ConfigError, Diverged, Status, Stopped, StorageFailed
-from erasurehead_jax.job import Job, JobSpec, Parts, build
+from erasurehead_jax.job import Job, JobSpec, Parts, build, settled
 from erasurehead_jax.objectives import AbstractObjective
 from erasurehead_jax.optimizers import gd
 from erasurehead_jax.refusals import override
@@ -79,6 +79,7 @@ def train(
     folder = _new_folder(name) if run_dir is None else Path(run_dir).expanduser().absolute()
     require_empty(folder)
     with jax.enable_x64(config["x64"] is True):
+        config = settled(config, parts)
         job = build(config, parts)
         require_ready(job, config)
         _save(config, {"scheme": name}, folder)

@@ -260,3 +260,48 @@ def test_every_recording_can_be_replayed():
         rounds, workers = trace.times_s.shape
         assert np.isfinite(trace.times_s).all() and (trace.times_s > 0).all()
         trace.check(2 * workers, 2 * rounds)
+
+
+LONG = "iteration,worker,duration_ms\n"
+LONG += "".join(f"{t},node-{j},{100 * t + 10 * j}\n" for t in (1, 2) for j in range(3))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LONG,
+        "rank,seconds\n" + "".join(f"{j},{0.1 * t + 0.01 * j}\n" for t in (1, 2) for j in range(3)),  # rows in order
+        "a,b,c\n0.1,0.11,0.12\n0.2,0.21,0.22\n",
+        "step,a,b,c\n7,0.1,0.11,0.12\n8,0.2,0.21,0.22\n",
+        ",worker,gpu,time,batch_time_s\n"
+        + "".join(f"{3 * t + j},{j},50,{t},{0.1 * t + 0.01 * j}\n" for t in (1, 2) for j in range(3)),
+    ],
+    ids=["long", "without rounds", "wide", "wide with rounds", "with a column of times that counts"],
+)
+def test_a_table_is_a_recording(text: str, tmp_path: Path):
+    path = tmp_path / "times.csv"
+    path.write_text(text)
+    np.testing.assert_allclose(Trace(str(path)).times_s, [[0.1, 0.11, 0.12], [0.2, 0.21, 0.22]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "worker,iteration,speed\n0,1,2\n1,1,2\n0,2,3\n1,2,3\n",
+            "has no column that can be times, beside worker=",
+        ),
+        (LONG.replace("110", "fast"), "column duration_ms, row 1 (counted from 0): 'fast' must be a number"),
+        (LONG.replace("110", "-1"), "times must be finite and not negative"),
+        ("a,b\n0.1,0.2\n0.1,x\n", "column b, row 1 (counted from 0): 'x' must be a number"),
+        (LONG.replace("110", ""), "1 of 2 rounds have missing times"),
+        ("a,b\n", "has no rows"),
+        ("", "is empty"),
+    ],
+)
+def test_a_table_that_is_no_recording(text: str, message: str, tmp_path: Path):
+    path = tmp_path / "times.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        Trace(str(path))
+    assert message in str(refused.value)

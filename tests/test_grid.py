@@ -130,7 +130,7 @@ def test_any_number_of_the_delay_is_an_axis():
 def test_circumstances_are_what_nobody_chooses():
     points = grid(ALL, "grid.load=[2,3]", "grid.mean_s=[0.5,1]", "grid.step_size=[1,2]", "grid.late=[cancel,wait]")
     assert {point.circumstances() for point in points} == {(("mean_s", 0.5),), (("mean_s", 1),)}
-    assert all(point.labels.keys() == {*CHOICES, "mean_s"} - {"messages"} for point in points)
+    assert all(point.labels.keys() == {*CHOICES, "mean_s"} - {"messages", "placement"} for point in points)
     for same in ({point.name() for point in points if point.labels["mean_s"] == mean_s} for mean_s in (0.5, 1)):
         assert 2 * len(same) == len(points)  # names distinguish them
 

@@ -29,6 +29,8 @@ FREE = (
 # Settings that version 0.1 did not have, at the values that leave its runs as they are.
 ADDED = {
     "messages": "per_worker",
+    "placement": "given",
+    "placement_times": None,
     "batch": None,
     "variance_reduction": None,
     "snapshot_every": 20,

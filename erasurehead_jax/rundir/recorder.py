@@ -206,6 +206,7 @@ class Recorder:
             "load": code.load,
             "wait_for": job.scheme.stop.at_most(code.workers),
             "late": settings.late,
+            "placement": settings.placement,
             "data": dataset.name,
             "features": dataset.dim,
             "row_shape": dataset.train.features.row_shape,

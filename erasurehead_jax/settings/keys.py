@@ -7,6 +7,7 @@ from erasurehead_jax.settings.rules import (
     Setting,
     anything,
     choice,
+    choice_or_list,
     listed,
     number,
     optional,
@@ -29,6 +30,16 @@ Messages = Annotated[
         choice("per_worker", "per_block"),
         "what a worker sends: one coded message, or every block's sum as soon as it is done",
     ),
+]
+Placement = Annotated[
+    str | list[int],
+    Setting(
+        choice_or_list("given", "random", "balanced"),
+        "which worker takes which part of the code; balanced: no group all slow, by recorded times",
+    ),
+]
+PlacementTimes = Annotated[
+    str | None, Setting(optional(text("a file")), "balanced: a recording of these workers; null: that of delay=trace")
 ]
 L2 = Annotated[
     float | None, Setting(optional(number()), "regularization in (1/N) sum of row losses + l2 ||x||^2; null: 1/N")
@@ -92,6 +103,8 @@ class Settings(NamedTuple):
     seed: Seed
     late: LateWork
     messages: Messages
+    placement: Placement
+    placement_times: PlacementTimes
     l2: L2
     init: Init
     batch: Batch
@@ -137,6 +150,7 @@ class GridSettings(NamedTuple):
     mean_s: GridNumber
     compute_s: GridNumber
     workers: GridWhole
+    placement: GridNames
     step_size: GridNumber
     l2: GridNumber
 
@@ -165,6 +179,8 @@ class WhatIfSettings(NamedTuple):
     seed: Seed
     late: LateWork
     messages: Messages
+    placement: Placement
+    placement_times: PlacementTimes
     l2: L2
     init: Init
     batch: Batch

@@ -55,6 +55,20 @@ def choice(*values: str) -> Rule:
     return Rule(lambda field, value: require_choice(field, value, values), " | ".join(values), schema)
 
 
+def choice_or_list(*values: str) -> Rule:
+    """One of these strings, or a list of whole numbers."""
+
+    def check(field: str, value: Any) -> None:
+        if not isinstance(value, list):
+            require_choice(field, value, values)
+            return
+        for each in value:
+            require_whole(field, each, 0)
+
+    schema = {"anyOf": [choice(*values).schema, {"type": "array", "items": whole(0).schema}]}
+    return Rule(check, f"{' | '.join(values)} | list of workers", schema)
+
+
 def switch() -> Rule:
     """true or false."""
 

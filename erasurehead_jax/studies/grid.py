@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from erasurehead_jax.codes import Uncoded
 from erasurehead_jax.delays import AbstractDelay
 from erasurehead_jax.errors import ConfigError, shown
-from erasurehead_jax.job import build_sampling, build_scheme, instantiate, make_optimizer
+from erasurehead_jax.job import build_sampling, build_scheme, instantiate, make_optimizer, settled
 from erasurehead_jax.rundir.kinds import Kind
 from erasurehead_jax.schemes import kind_of
 from erasurehead_jax.settings import WhatIfSettings, check_values
@@ -27,12 +27,14 @@ SETTINGS = (
     "wait_for",
     "late",
     "messages",
+    "placement",
     "l2",
     *SAMPLING,
     "compute_s",
     "overhead_s",
 )  # axes by their own name
-CHOICES = ("scheme", "load", "wait_for", "late", "messages", "step_size")  # labels that are always the user's choice
+# Labels that are always the user's choice.
+CHOICES = ("scheme", "load", "wait_for", "late", "messages", "placement", "step_size")
 
 
 class GridPoint(NamedTuple):
@@ -62,7 +64,7 @@ class GridPoint(NamedTuple):
             parts.append(f"r={self.labels['wait_for']}")
         if self.labels["late"] != "cancel":
             parts.append(f"late={self.labels['late']}")
-        names = [name for name in self.labels if name in ("messages", "step_size") or name in self.own]
+        names = [name for name in self.labels if name in ("messages", "placement", "step_size") or name in self.own]
         return " ".join([*parts, *(f"{name}={self.labels[name]}" for name in names)])
 
 
@@ -179,6 +181,8 @@ def _identity(config: dict[str, Any]) -> str:
         "optimizer",
         "late",
         "messages",
+        "placement",
+        "placement_times",
         "l2",
         "compute_s",
         "overhead_s",
@@ -196,7 +200,7 @@ def _grid_point(
     optimizer = make_optimizer(config)
     delay = instantiate("delay", config, AbstractDelay)
     try:
-        scheme = build_scheme(config)
+        scheme = build_scheme(settled(config))
         delay.check(config["workers"], config["rounds"])
         sampling = build_sampling(config, train_rows)
     except ConfigError as error:
