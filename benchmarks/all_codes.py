@@ -113,7 +113,9 @@ def figure(best: pd.DataFrame, path: Path) -> None:
     image = axis.imshow(np.log2(best.clip(0.25, 16)), cmap="RdBu", vmin=-3, vmax=3, aspect="auto")
     for i, row in enumerate(best.to_numpy()):
         for j, value in enumerate(row):
-            axis.text(j, i, "-" if value == 0 else f"{value:.2g}", ha="center", va="center", fontsize=7)
+            colour = "white" if abs(np.log2(max(value, 0.25))) > 2 else "black"
+            text = "-" if value == 0 else f"{value:.2g}"
+            axis.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(len(best.columns)), list(best.columns), rotation=60, ha="right", fontsize=7)
     axis.set_yticks(range(len(best)), list(best.index), fontsize=8)
     bar = shown.colorbar(image, ax=axis, ticks=[-2, -1, 0, 1, 2, 3])
@@ -124,14 +126,16 @@ def figure(best: pd.DataFrame, path: Path) -> None:
 
 def stopwatch(folder: Path, data: eh.Dataset, speed_up: dict[str, float], target: float) -> pd.DataFrame:
     """Uncoded and the five best schemes under the paper's sleeps, one of each code, on real ranks."""
-    names, families = ["uncoded"], {"uncoded"}
+    names, seen = ["uncoded"], {"uncoded", 1.0}
     for name in sorted(speed_up, key=lambda name: -speed_up[name]):
-        if (family := name.split(" ")[0]) not in families and len(names) < 6:
-            families.add(family)
+        family = name.split(" ")[0]
+        if not {family, speed_up[name]} & seen and len(names) < 6:  # equal times: the expander is the regular graph
+            seen |= {family, speed_up[name]}
             names.append(name)
     rows = []
     for name in names:
-        settings: dict[str, Any] = {"rounds": ROUNDS, "backend": "mpi", "target": target, "optimizer": eh.gd(STEP_SIZE)}
+        rounds = UNCODED_ROUNDS if name == "uncoded" else ROUNDS
+        settings: dict[str, Any] = {"rounds": rounds, "backend": "mpi", "target": target, "optimizer": eh.gd(STEP_SIZE)}
         run = eh.train(data, eh.Logistic(), schemes()[name], delay=eh.Exponential(0.5), **settings)
         rows.append({"scheme": name, "clock_s": run.summary["clock_s"], "time_s": run.summary["time_to_target_s"]})
         print(rows[-1], flush=True)
