@@ -1,6 +1,7 @@
 """Float64, two devices, repeatable Hypothesis examples without a deadline, and a header line that names JAX."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import jax
@@ -13,6 +14,9 @@ os.environ.setdefault("NPROC", "3")  # threads of XLA: one more than devices, so
 jax.config.update("jax_num_cpu_devices", 2)  # work goes to the first unless a test shares it out
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = ("test_notebooks", "test_report", "test_theory", "test_whatif")  # beside those that start MPI ranks
 
