@@ -65,6 +65,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/simulator.py
 	$(BIN)/python benchmarks/prediction.py
+	$(BIN)/python benchmarks/codes.py
 	$(BIN)/python benchmarks/startup.py
 
 # The documentation's pictures that come from the simulator.
