@@ -115,6 +115,13 @@ def test_batches_of_any_size_give_one_dict_an_iterate_in_order():
     np.testing.assert_allclose([each["test_mse"] for each in metrics], expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("rest", [1, 2, 5])
+def test_the_last_batch_of_a_run_that_ended_early_has_the_same_scores(rest: int):
+    """Bit for bit: a resumed run has all of the batch."""
+    evaluate, x = evaluator(Logistic(), LABELS[True]), iterates(BATCH, LABELS[True].dim)
+    assert evaluate([x[:rest]]) == evaluate([x])[:rest]
+
+
 def test_batches_of_any_size_share_one_compilation():
     traces = []
 
@@ -128,9 +135,9 @@ def test_batches_of_any_size_share_one_compilation():
     first = len(traces)
     evaluate([iterates(size, NUMBERS.dim) for size in (2, 3, 7)])
     assert len(traces) == first
-    evaluate([iterates(1, NUMBERS.dim)])  # alone, as between rounds
+    evaluate([iterates(1, NUMBERS.dim)], 1)  # alone, as between rounds
     first = len(traces)
-    evaluate([iterates(1, NUMBERS.dim)] * 2)
+    evaluate([iterates(1, NUMBERS.dim)] * 2, 1)
     assert len(traces) == first
 
 

@@ -91,17 +91,18 @@ def doubts(objective: AbstractObjective, dataset: Dataset) -> list[str]:
     return [found] if found else []
 
 
-def evaluator(
-    objective: AbstractObjective, dataset: Dataset
-) -> Callable[[Iterable[Float[np.ndarray, "batch d"]]], list[dict[str, float]]]:
-    """A function from batches of at most `iterates_at_once` iterates to the scores of each iterate."""
+def evaluator(objective: AbstractObjective, dataset: Dataset) -> Callable[..., list[dict[str, float]]]:
+    """A function from batches of iterates, and the size to which they are padded, to the scores of each iterate.
+
+    Scores depend on that size in the last bits, and on nothing else: the last batch of a run that ended early may be
+    shorter than the same one of a run that went on.
+    """
     scores = scorer(objective, dataset)
 
-    def evaluate(batches: Iterable[np.ndarray]) -> list[dict[str, float]]:
+    def evaluate(batches: Iterable[np.ndarray], size: int = BATCH) -> list[dict[str, float]]:
         metrics = []
         for batch in batches:
-            few = 1 if len(batch) == 1 else iterates_at_once(batch.shape[1])  # two shapes, two compilations
-            x = jnp.asarray(np.pad(batch, ((0, few - len(batch)), (0, 0))).T)
+            x = jnp.asarray(np.pad(batch, ((0, size - len(batch)), (0, 0))).T)
             columns = scores(x)
             metrics += [{name: float(columns[name][i]) for name in columns} for i in range(len(batch))]
         return metrics

@@ -109,12 +109,12 @@ class Recorder:
     def warm_up(self) -> None:
         """Compiles the evaluation if it runs between rounds."""
         if self._job.settings.evaluate_every:
-            self._evaluate([np.zeros((1, len(self._x)), self._job.problem.dtype)])
+            self._evaluate([np.zeros((1, len(self._x)), self._job.problem.dtype)], 1)
 
     def write(self, done: RoundRecord) -> None:
         """Adds a round, with its metrics if due. Raises Diverged if the training loss is not finite."""
         began_s = time.perf_counter()
-        metrics = self._evaluate([done.x[None]])[0] if self.due(done.round) else {}
+        metrics = self._evaluate([done.x[None]], 1)[0] if self.due(done.round) else {}
         row = {name: getattr(done, name) for name in ROUND_COLUMNS} | metrics
         with storing(self._run_dir):
             if not self._job.settings.evaluate_every:
@@ -147,10 +147,11 @@ class Recorder:
         began_s = time.perf_counter()
         with storing(self._run_dir):
             if not self._job.settings.evaluate_every:
-                self.history.fill(self._evaluate(self._iterates.batches(iterates_at_once(len(self._x)))))
+                size = iterates_at_once(len(self._x))
+                self.history.fill(self._evaluate(self._iterates.batches(size), size))
                 self._iterates.clear()
             elif self.history.count and "train_loss" not in self.history.last:  # ended early
-                self.history.fill(self._evaluate([self._x[None]]))
+                self.history.fill(self._evaluate([self._x[None]], 1))
         self.eval_s += time.perf_counter() - began_s
 
     def save(self, scheme: str, hosts: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:
@@ -189,10 +190,10 @@ class Recorder:
         there = lambda row: name in row and reached(row[name], target, self._metric.more_is_better)
         return next((row["clock_s"] for row in read_history(self._run_dir) if there(row)), None)
 
-    def _evaluate(self, batches):
+    def _evaluate(self, batches, size: int):
         if self._evaluator is None:
             self._evaluator = evaluator(*self._job.problem[:2])
-        return self._evaluator(batches)
+        return self._evaluator(batches, size)
 
     def _summary(self, scheme: str) -> dict[str, Any]:
         job, code, rounds = self._job, self._job.scheme.code, self.history.count
