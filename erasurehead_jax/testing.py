@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from erasurehead_jax.codes.base import ROUNDING, AbstractCode
 from erasurehead_jax.codes.least_squares import least_squares_weights
@@ -12,7 +12,7 @@ from erasurehead_jax.decoding import ByCode
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.stopping import Decodable
 
-EXACT_IN_FLOAT32 = 1e-3  # |w - 1| of a block, on average; coefficients may be large
+EXACT_IN_FLOAT32 = 1e-3  # |w - 1| of a block; coefficients may be large
 TRACED_ALIKE = 1e-8  # of the weights, relative to the largest
 
 
@@ -93,9 +93,16 @@ def _check_traced(code: AbstractCode, some: Bool[np.ndarray, "masks M"]) -> None
         for got, one, other in zip(some, weights, a, strict=True):
             if x64 and np.abs(one - other).max() > TRACED_ALIKE * max(1, np.abs(one).max()):
                 _fail(code, "weights", got, "differs between a NumPy mask and a traced one")
-        off = np.array([float(code.decode_error(each)) for each in a])
-        for got in some[traced & (off > code.blocks * EXACT_IN_FLOAT32**2)]:
+        off = np.array([_off(code, each) for each in a])
+        for got in some[traced & (off > EXACT_IN_FLOAT32)]:
             _fail(code, "weights", got, f"does not decode exactly in {precision}; decode in float64, as `on_host` does")
+
+
+def _off(code: AbstractCode, a: Float[np.ndarray, "M *parts"]) -> float:
+    """The largest |w - 1| of a block; with parts, at most the root of all errors together, leaks included."""
+    if code.parts > 1:
+        return float(np.sqrt(code.decode_error(a)))
+    return float(np.abs(code.shares(a) - 1).max())
 
 
 def _fail(code: AbstractCode, method: str, got: Bool[np.ndarray, " M"], what: str) -> None:

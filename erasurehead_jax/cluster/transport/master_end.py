@@ -77,10 +77,10 @@ class MasterEnd:
             self.release(message)
         self.received_bytes = 0
 
-    def _hellos(self, dim: int, part: int) -> tuple[list[Coordinates], list[Coordinates]]:
+    def _hellos(self, dim: int, length: int) -> tuple[list[Coordinates], list[Coordinates]]:
         """Waits until every worker is ready and has said what its model and its messages consist of.
 
-        Returns the coordinates of each worker and the places of each message within a part of the gradient. Those of a
+        Returns the coordinates of each worker and the places of each message within a part of this `length`. Those of a
         worker that died before are empty.
         """
         none = np.empty(0, np.int64)
@@ -88,7 +88,7 @@ class MasterEnd:
         absent = np.flatnonzero(self._dead).tolist()
         for j, content in from_everybody(Tag.HELLO, np.dtype(np.int64), self._lose, absent):
             own = np.flatnonzero(self._owner == j).tolist()
-            touched, messages = read_greeting(content, dim, part, len(own))
+            touched, messages = read_greeting(content, dim, length, len(own))
             # Workers with the same blocks share one array, so that the model is gathered once for them.
             shared = (c for c in coordinates if np.array_equal(c, touched))
             coordinates[j] = next(shared, touched)
