@@ -40,11 +40,22 @@ from .decoding import (
 )
 from .delays import (
     AbstractDelay as AbstractDelay,
+    Bursts as Bursts,
+    Drift as Drift,
     Exponential as Exponential,
+    Gamma as Gamma,
+    LoadDependent as LoadDependent,
+    LogNormal as LogNormal,
     NoDelay as NoDelay,
+    Pareto as Pareto,
     ShiftedExponential as ShiftedExponential,
+    SlowDowns as SlowDowns,
+    SlowRacks as SlowRacks,
     SlowWorkers as SlowWorkers,
+    Sum as Sum,
     Trace as Trace,
+    UnequalWorkers as UnequalWorkers,
+    Weibull as Weibull,
 )
 from .errors import ConfigError as ConfigError, Diverged as Diverged, Stopped as Stopped, StorageFailed as StorageFailed
 from .estimators import CodedClassifier as CodedClassifier, CodedRegressor as CodedRegressor

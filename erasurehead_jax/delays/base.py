@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from erasurehead_jax.types import Key, Number
 
 RUN = np.uint32(2**32 - 1)  # folded into the key in place of a round, for what is drawn once per run
+INNER = np.uint32(2**32 - 2)  # the same for the key of a model inside another
 
 
 class AbstractDelay(eqx.Module):
@@ -33,6 +34,24 @@ class NoDelay(AbstractDelay):
 
     def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
         return jnp.zeros(k)
+
+
+class AbstractSlowed(AbstractDelay):
+    """A model whose workers take a factor times as long as another model, `of`, says."""
+
+    of: eqx.AbstractVar[AbstractDelay]
+
+    @abstractmethod
+    def slowness(self, key: Key, t: Number, k: int) -> Float[Array, " k"]:
+        """How many times as long each worker takes in round t."""
+
+    def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
+        """The seconds of `of`, multiplied."""
+        return self.of.sample(jax.random.fold_in(key, INNER), t, k, load) * self.slowness(key, t, k)
+
+    def check(self, workers: int, rounds: int) -> None:
+        """Raises ConfigError if `of` does not support this number of workers or rounds."""
+        self.of.check(workers, rounds)
 
 
 def unit_exponential(key: Key, t: Number, k: int) -> Float[Array, " k"]:

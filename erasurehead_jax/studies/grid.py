@@ -170,7 +170,7 @@ def _key(base: DictConfig, name: str) -> str | None:
         return name
     if name.startswith("_"):
         return None
-    parts = ("delay", "optimizer", "scheme.code", "scheme.stop", "scheme.decode")
+    parts = ("delay", "delay.of", "optimizer", "scheme.code", "scheme.stop", "scheme.decode")
     return next((f"{part}.{name}" for part in parts if name in (OmegaConf.select(base, part) or ())), None)
 
 
