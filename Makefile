@@ -1,11 +1,11 @@
-# make setup | compare | reproduce | test | coverage | test-clusters | soak | lint | constraints | docs | bench
+# make setup | compare | reproduce | test | test-slow | coverage | test-clusters | soak | lint | constraints | docs | bench
 #      figures | codes-table
 # Every target installs what it needs into .venv first; only make and Python 3.11 or newer must be there.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup compare reproduce test coverage test-clusters soak lint constraints docs bench figures codes-table clean
+.PHONY: setup compare reproduce test test-slow coverage test-clusters soak lint constraints docs bench figures codes-table clean
 
 setup: $(READY)
 
@@ -28,10 +28,14 @@ reproduce: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+# What starts many processes or compiles much: killed ranks, multiruns, notebooks, examples. About as long as `make test`.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
+
 # The test suite under coverage, MPI ranks and other subprocesses included; prints the total.
 coverage: $(READY)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not soak and not clusters' $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

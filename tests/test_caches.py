@@ -92,6 +92,7 @@ def test_somebody_elses_folder_is_not_used(tmp_path: Path, monkeypatch):
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_training_without_a_home_or_a_cache(tmp_path: Path):
     (tmp_path / "file").touch()
     (tmp_path / "tmp").mkdir()

@@ -124,6 +124,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
 
 
 @pytest.mark.parametrize("overrides", BAD)
+@pytest.mark.slow
 def test_refusals(overrides: str, refusals: dict[str, Finished]):
     run = refusals[overrides]
     assert BAD[overrides] in refused(run)

@@ -146,6 +146,7 @@ def test_inaccurate_gradients_are_said(tmp_path: Path):
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("batch", ["null", "0.5"])
+@pytest.mark.slow
 def test_messages_have_the_length_of_a_part(tmp_path: Path, batch: str):
     """On real ranks, with a network, whose parameters are all touched; the last part is padded."""
     scheme = ("workers=5", "load=3", "scheme=communication_efficient", "scheme.code.parts=3")

@@ -55,6 +55,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Finished, 
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("name", names())
+@pytest.mark.slow
 def test_real_ranks_train_as_simulated_ones(both: dict[str, tuple[Finished, Finished]], name: str):
     real, simulated = (run.history for run in both[name])
     for column in ("round", "waited", "exact"):
@@ -64,6 +65,7 @@ def test_real_ranks_train_as_simulated_ones(both: dict[str, tuple[Finished, Fini
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_a_message_a_block_trains_alike_on_both_backends(tmp_path: Path):
     sizes = ("workers=6", "load=2", "wait_for=3", "messages=per_block", "scheme=egc,erasurehead,egc_cyclic")
     runs = []
@@ -76,6 +78,7 @@ def test_a_message_a_block_trains_alike_on_both_backends(tmp_path: Path):
         assert real.arrival_s.shape == (6, 12)
 
 
+@pytest.mark.slow
 def test_a_what_if_decodes_exactly_in_the_default_precision(tmp_path: Path):
     """Where x64 is enabled for the simulator's thread only, as in the command."""
     some = [name for name in names() if settings_of(name) == settings_of("egc")]

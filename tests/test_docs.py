@@ -90,6 +90,7 @@ def test_the_files_of_extend_train(tmp_path: Path):
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_the_code_of_codes_trains_and_is_compared(tmp_path: Path):
     page = ROOT / "docs" / "codes.md"
     write_files(page, tmp_path)
@@ -103,6 +104,7 @@ def test_the_code_of_codes_trains_and_is_compared(tmp_path: Path):
         assert "fano" in (tmp_path / table).read_text()
 
 
+@pytest.mark.slow
 def test_the_table_of_codes_is_up_to_date(monkeypatch: pytest.MonkeyPatch):
     """All rows are there with today's words; those that take no time have today's numbers."""
     monkeypatch.syspath_prepend(ROOT / "docs")
@@ -127,6 +129,7 @@ def test_the_table_of_codes_is_up_to_date(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.slow
 def test_python_blocks_run(page: Path, capsys: pytest.CaptureFixture[str]):
     names: dict[str, object] = {"__name__": "mine"}
     for block in blocks(page):

@@ -48,6 +48,7 @@ def compilations() -> list[str]:
 
 
 @pytest.mark.parametrize("estimator", [CodedClassifier(), CodedRegressor()], ids=lambda each: type(each).__name__)
+@pytest.mark.slow
 def test_the_checks_of_scikit_learn(estimator: Any):
     results = check_estimator(estimator, on_skip=None, on_fail=None)
     failed = [
@@ -272,6 +273,7 @@ def test_what_cannot_be_fitted_is_refused():
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("estimator", [CodedClassifier, CodedRegressor])
+@pytest.mark.slow
 def test_real_ranks_train_the_same_model(estimator: Any):
     X, y = (IRIS.data, IRIS.target) if estimator is CodedClassifier else (DIABETES.data, DIABETES.target)
     settings: dict[str, Any] = {"rounds": 10, "random_state": 0, "batch": 0.5, "delay": Exponential(0.001)}

@@ -24,6 +24,7 @@ def run(name: str, folder: Path, *before: str, after: tuple[str, ...] = ()) -> s
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("name", LINES)
+@pytest.mark.slow
 def test_it_runs(name: str, tmp_path: Path):
     said = run(name, tmp_path)
     for line in LINES[name]:
@@ -31,6 +32,7 @@ def test_it_runs(name: str, tmp_path: Path):
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_own_loop_is_the_same_on_real_ranks(tmp_path: Path):
     loss = lambda said: float(re.findall(r"loss ([\d.]+)", said)[0])
     real = run("own_loop.py", tmp_path, "-m", "erasurehead_jax.run", "-n", "6")

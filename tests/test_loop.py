@@ -98,6 +98,7 @@ def test_what_is_sent_to_ranks_computes_the_same_for_any_number_of_rows(count: i
 
 
 @pytest.mark.parametrize(("batch", "late"), [(None, "skip"), (20, "queue")])
+@pytest.mark.slow
 def test_a_loop_is_training(batch: int | None, late: str, tmp_path: Path):
     """The same rounds as `train`: the same clock, the same answers and, with the same steps, the same model."""
     scheme, common = eh.erasurehead(4, 2, 1), {"batch": batch, "seed": 3, "compute_s": 0.2, "late": late}
@@ -256,6 +257,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_a_script_is_executed_as_by_python(told: Told):
     assert told.lines[0] == "standard output ['-n', '9'] standard input"
     assert told.err.startswith("standard error\n") and "Traceback" not in told.err
@@ -314,6 +316,7 @@ def test_lost_workers_are_reported_and_can_be_too_many(told: Told):
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_the_example_is_the_same_on_real_ranks(tmp_path: Path):
     """The acceptance of the own loop: the same losses; and simulated without MPI."""
     assert len(EXAMPLE.read_text().splitlines()) <= 40
@@ -347,6 +350,7 @@ with eh.coded_gradient(lambda p, x: (p * x) ** 2, 1.0, (jnp.ones(6),), eh.egc(2,
     ],
     ids=["Ctrl-C", "SIGTERM", "rank 0 killed"],
 )
+@pytest.mark.slow
 def test_no_process_outlives_a_script_however_it_ends(
     tmp_path: Path, number: signal.Signals, of: str, status: int, says: str
 ):

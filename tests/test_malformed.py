@@ -69,6 +69,7 @@ def refused(run: Finished, *parts: str) -> None:
     assert all(part in lines[0] for part in parts), run.err
 
 
+@pytest.mark.slow
 def test_traces(tmp_path: Path):
     cases = []
     for name, content in TRACES.items():
@@ -208,6 +209,7 @@ RUNS = {
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_run_directories(finished: Path, tmp_path: Path):
     cases = []
     for name, (spoil, _) in RUNS.items():

@@ -10,7 +10,7 @@ from harness import LIMIT_S, SMALL, TESTS, Finished, command, execute, ranks_of,
 
 from erasurehead_jax.cluster.signals import CONNECTED
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 CERTAIN = (*SMALL, "delay._target_=harness.Spaced", "checkpoint.every=3")  # the order of arrival is certain
 
 

@@ -16,6 +16,7 @@ WITH_RANKS = ("02-stragglers", "04-your-own-code")
     "path",
     [pytest.param(path, marks=pytest.mark.mpi if path.stem in WITH_RANKS else (), id=path.stem) for path in NOTEBOOKS],
 )
+@pytest.mark.slow
 def test_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("QUICK", "1")
     notebook = nbformat.read(path, as_version=4)

@@ -71,6 +71,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_a_bare_install_trains_on_real_ranks(bare: Path, tmp_path: Path):
     done = run(bare / "bin" / "erasurehead-train", *TRACKED, "hydra.run.dir=run", cwd=tmp_path, COLUMNS="300")
     assert "test_auc" in done.stdout
@@ -80,6 +81,7 @@ def test_a_bare_install_trains_on_real_ranks(bare: Path, tmp_path: Path):
     assert not (tmp_path / "run" / "wandb").exists()
 
 
+@pytest.mark.slow
 def test_a_bare_install_simulates(bare: Path, tmp_path: Path):
     (tmp_path / "wandb").mkdir()  # W&B leaves such folders behind; they are not packages
     command = bare / "bin" / "erasurehead-train"

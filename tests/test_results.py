@@ -37,6 +37,7 @@ def trained(folder: Path, objective: eh.AbstractObjective, dataset: eh.Dataset, 
 
 
 @pytest.mark.parametrize(("objective", "target"), KINDS.values(), ids=KINDS)
+@pytest.mark.slow
 def test_a_loaded_run_predicts_as_the_run_itself(objective: eh.AbstractObjective, target: np.ndarray, tmp_path: Path):
     data = table_dataset(FRAME.assign(target=target), "target", test=FRAME.assign(target=target))
     run = trained(tmp_path, objective, data)
@@ -148,6 +149,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_model_of_a_script_is_named_in_one_line(tmp_path: Path):
     (tmp_path / "mine.py").write_text(SCRIPT)
     predict = [sys.executable, "-m", "erasurehead_jax.predict", "run", "new.npz"]
@@ -166,6 +168,7 @@ def test_a_model_of_a_script_is_named_in_one_line(tmp_path: Path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_python_predicts(tmp_path: Path):
     objective, target = KINDS["logistic"]
     FRAME.assign(target=target).to_csv(tmp_path / "train.csv", index=False)

@@ -21,6 +21,7 @@ EXACT = (*SMALL, "x64=true", "scheme=egc", "batch=20", "seed=5", "optimizer.step
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("more", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.slow
 def test_an_exact_code_equals_numpy_on_both_backends(more: tuple[str, ...], tmp_path: Path):
     expected = mini_batches(DATA, 8, 2.0, blocks=4, batch=20, seed=5, snapshot_every=3 if more else None)
     for backend, tolerance in (("mpi", 1e-10), ("simulate", 1e-12)):
@@ -31,6 +32,7 @@ def test_an_exact_code_equals_numpy_on_both_backends(more: tuple[str, ...], tmp_
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_an_approximate_scheme_is_the_same_on_both_backends(tmp_path: Path):
     """Exact snapshots wait for everybody, the rounds between for two of four; a resumed run goes on as if whole."""
     own = (*SMALL, "x64=true", "scheme=ignore_stragglers", "batch=0.1", *SVRG, "snapshot=exact", "checkpoint.every=1")

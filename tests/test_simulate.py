@@ -77,6 +77,7 @@ def simulate(points: list[Point], which: list[int], seeds: list[int], rounds: in
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("late", ["cancel", "skip"])
+@pytest.mark.slow
 def test_real_ranks_take_the_same_workers_and_end_at_the_same_model(late: str, tmp_path: Path):
     """Spaced delays make the order of arrival certain, and skipped work ends well apart from the next round."""
     delay = "delay._target_=harness.Spaced" if late == "cancel" else "delay._target_=harness.Fixed"
@@ -317,6 +318,7 @@ ANCHORS = {
 
 
 @pytest.mark.parametrize(("c", "r"), ANCHORS)
+@pytest.mark.slow
 def test_round_times_of_every_late_policy_over_20_000_rounds(c: int, r: int):
     code = FractionalRepetition(30, 30, c)
     stop = Decodable() if r == 30 else AnyOf((Decodable(), Count(r)))

@@ -17,7 +17,7 @@ from erasurehead_jax.cluster.replay import recording
 from erasurehead_jax.errors import StorageFailed
 from erasurehead_jax.rundir.files import EVENTS, LOCK, owned
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 EGC = (*SMALL, "scheme=egc", "rounds=400", "checkpoint.every=20", "delay=exponential", "delay.mean_s=0.002")
 
 

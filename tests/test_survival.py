@@ -19,7 +19,7 @@ from erasurehead_jax.cluster.launch.command import find_program
 from erasurehead_jax.cluster.launch.output import Output
 from erasurehead_jax.cluster.signals import CONNECTED, MARK
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 TWELVE = (*SMALL_DATA, "workers=12", "load=3", "wait_for=8", "optimizer.step_size=2", "tracking=none", "x64=true")
 SLEEPS = ("delay=exponential", "delay.mean_s=0.005")
 LONG_SLEEPS = (

@@ -13,6 +13,8 @@ from hydra import compose, initialize_config_dir
 from erasurehead_jax.reproduce import PAPER, QUICK, Size, commands, has_recording
 from erasurehead_jax.settings import CONFIG_DIR
 
+pytestmark = pytest.mark.slow
+
 SIMULATED = (*SMALL, "backend=simulate", "delay=exponential", "delay.mean_s=0.1")
 
 
