@@ -41,6 +41,7 @@ from .decoding import (
 from .delays import (
     AbstractDelay as AbstractDelay,
     Bursts as Bursts,
+    Constant as Constant,
     Drift as Drift,
     Exponential as Exponential,
     Gamma as Gamma,

@@ -230,7 +230,7 @@ def _recorded(config: dict[str, Any], delay: AbstractDelay) -> Float[np.ndarray,
         if times_s.shape[1] != workers:
             raise ConfigError(f"placement_times={path}: has {times_s.shape[1]} workers; must have workers={workers}")
         return times_s
-    if isinstance(delay, Trace) and not delay.resample:
+    if isinstance(delay, Trace) and delay.resample is not True:
         return delay.times_s[:, :workers]
     raise ConfigError(
         "placement=balanced: needs recorded times of these workers; set placement_times to the arrivals.npz of a run, "

@@ -56,6 +56,16 @@ def balanced_order(scheme: Scheme, times_s: Float[np.ndarray, "rounds k"], seed:
     return best if cost < costs(given[None])[0] * (1 - GAIN) else given
 
 
+def dealt_order(scheme: Scheme, times_s: Float[np.ndarray, "rounds k"]) -> Order:
+    """Slow workers dealt among fast ones, if that has a shorter mean round than the given placement, else that one.
+
+    For so many workers that a search takes too long.
+    """
+    given, dealt = np.arange(scheme.code.workers), _dealt(times_s)
+    given_s, dealt_s = _costs(scheme, times_s)(np.stack([given, dealt]))
+    return dealt if dealt_s < given_s * (1 - GAIN) else given
+
+
 def _search(costs: Costs, order: Order, swaps: int, rng: np.random.Generator) -> tuple[Order, float]:
     pairs = np.array(list(itertools.combinations(range(len(order)), 2)))
     cost, stalls = float(costs(order[None])[0]), 0

@@ -169,9 +169,21 @@ def test_resampling_draws_columns_once_a_run_and_a_row_every_round(workers: int,
     trace = Trace(save(tmp_path, times_s=RECORDED_S), resample=True)
     trace.check(workers, 200)
     rows, columns = np.divmod(draws(trace, 0.1, rounds=200, workers=workers).astype(int), 4)
+    assert (columns == columns[0]).all() and set(rows[:, 0]) == set(range(6))
+    for copy in range(0, workers, 4):  # its columns are all different, and its rounds later by the same number
+        assert len(set(columns[0, copy : copy + 4])) == len(columns[0, copy : copy + 4])
+        later = (rows[:, copy : copy + 4] - rows[:, :1]) % 6
+        assert (later == later[0, 0]).all() and (copy or later[0, 0] == 0)
+
+
+def test_rounds_alone_can_be_resampled(tmp_path: Path):
+    trace = Trace(save(tmp_path, times_s=RECORDED_S), resample="rounds")
+    trace.check(4, 200)
+    rows, columns = np.divmod(draws(trace, 0.1, rounds=200, workers=3).astype(int), 4)
     assert (rows == rows[:, :1]).all() and set(rows[:, 0]) == set(range(6))
-    assert (columns == columns[0]).all()
-    assert workers > 4 or len(set(columns[0])) == workers
+    np.testing.assert_array_equal(columns, np.tile(np.arange(3), (200, 1)))
+    with pytest.raises(ConfigError, match="has 4 workers, fewer than workers=5"):
+        trace.check(5, 200)
 
 
 @pytest.mark.parametrize("workers", [4, 9])

@@ -1,7 +1,7 @@
 """Straggler models and recorded traces, one module per family."""
 
 from erasurehead_jax.delays.base import AbstractDelay as AbstractDelay, NoDelay as NoDelay
-from erasurehead_jax.delays.combined import LoadDependent as LoadDependent, Sum as Sum
+from erasurehead_jax.delays.combined import Constant as Constant, LoadDependent as LoadDependent, Sum as Sum
 from erasurehead_jax.delays.exponential import Exponential as Exponential, ShiftedExponential as ShiftedExponential
 from erasurehead_jax.delays.gamma import Gamma as Gamma
 from erasurehead_jax.delays.log_normal import LogNormal as LogNormal

@@ -1,4 +1,4 @@
-"""Sums of straggler models, and models that grow with the load."""
+"""Constants, sums of straggler models, and models that grow with the load."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from erasurehead_jax.delays.base import AbstractDelay
-from erasurehead_jax.errors import ConfigError
+from erasurehead_jax.errors import ConfigError, require_number
 from erasurehead_jax.types import Key, Number
+
+
+class Constant(AbstractDelay):
+    """The same time for every worker and round: the part of a sum that does not vary."""
+
+    delay_s: Number
+
+    def __check_init__(self):
+        require_number("delay.delay_s", self.delay_s)
+
+    def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
+        return jnp.full(k, self.delay_s, float)
 
 
 class Sum(AbstractDelay):

@@ -17,10 +17,11 @@ class Trace(AbstractDelay):
 
     The recording is the arrivals.npz of a run, an .npz file with an array `times_s` (rounds, workers), that array as a
     .npy file, or a CSV table: a row for each worker and round, or a column for each worker. By default round t is the
-    recording's round t, and worker j its column j. With `resample`, a run draws its columns once (without replacement
-    if there are enough) and a recorded round for each of its rounds, so that it may have more rounds and workers than
-    the recording; slow columns stay slow, and slow rounds are slow for all workers. Times are multiplied by `scale`, so
-    that a recording of minutes can be replayed in seconds.
+    recording's round t, and worker j its column j. With `resample`, a run draws its columns once, each as often as any
+    other, and a recorded round for each of its rounds, so that it may have more rounds and workers than the recording;
+    slow columns stay slow, and slow rounds are slow for all workers, except that further copies of columns take their
+    times from other rounds. With `resample="rounds"`, rounds are drawn and worker j stays column j. Times are
+    multiplied by `scale`, so that a recording of minutes can be replayed in seconds.
 
     Rounds with a missing time are dropped. Raises ConfigError if these are more than one in ten, or if the file is not
     a recording.
@@ -28,11 +29,11 @@ class Trace(AbstractDelay):
 
     times_s: Float[np.ndarray, "rounds workers"]
     path: str = eqx.field(static=True)
-    resample: bool = eqx.field(static=True)
+    resample: bool | str = eqx.field(static=True)
 
-    def __init__(self, path: str, resample: bool = False, scale: float = 1.0):
-        if type(resample) is not bool:
-            raise ConfigError(f"delay.resample={resample}: must be true or false")
+    def __init__(self, path: str, resample: bool | str = False, scale: float = 1.0):
+        if type(resample) is not bool and resample != "rounds":
+            raise ConfigError(f"delay.resample={resample}: must be true, false or rounds")
         require_number("delay.scale", scale, above=0.0)
         self.path, self.resample = path, resample
         self.times_s = np.float32(scale) * read_times(path, "delay.path")
@@ -42,16 +43,19 @@ class Trace(AbstractDelay):
         if not self.resample:
             return times_s[t, :k]
         rounds, workers = times_s.shape
-        columns_key = jax.random.fold_in(key, RUN)
-        if k <= workers:
-            columns = jax.random.permutation(columns_key, workers)[:k]
-        else:
-            columns = jax.random.randint(columns_key, (k,), 0, workers, np.int32)
-        return times_s[jax.random.randint(jax.random.fold_in(key, t), (), 0, rounds, np.int32), columns]
+        row = jax.random.randint(jax.random.fold_in(key, t), (), 0, rounds, np.int32)
+        if self.resample == "rounds":
+            return times_s[row, :k]
+        copies = -(-k // workers)
+        columns_key, rows_key = jax.random.split(jax.random.fold_in(key, RUN))
+        keys = jax.random.split(columns_key, copies)
+        columns = jax.vmap(lambda key: jax.random.permutation(key, workers))(keys).ravel()[:k]
+        later = jax.random.randint(rows_key, (copies,), 0, rounds, np.int32).at[0].set(0)
+        return times_s[(row + later[np.arange(k) // workers]) % rounds, columns]
 
     def check(self, workers: int, rounds: int) -> None:
         for name, needed, recorded in zip(("rounds", "workers"), (rounds, workers), self.times_s.shape, strict=True):
-            if needed > recorded and not self.resample:
+            if needed > recorded and self.resample is not True and (name, self.resample) != ("rounds", "rounds"):
                 raise ConfigError(
                     f"delay.path={self.path}: has {recorded} {name}, fewer than {name}={needed}; "
                     f"reduce {name}, or sample from the recording with delay.resample=true"

@@ -1,0 +1,1 @@
+"""From recorded times of workers to what to do about stragglers."""
