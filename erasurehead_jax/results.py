@@ -163,6 +163,8 @@ def load(folder: str | Path, objective: "AbstractObjective | None" = None) -> Ru
     """
     folder = Path(folder).expanduser()
     if not (folder / SUMMARY).is_file():
-        raise ConfigError(f"{folder}: contains no finished run (it has no {SUMMARY})")
+        below = sorted(path.parent.name for path in folder.glob(f"*/{SUMMARY}"))
+        hint = f"; choose one of {', '.join(below)} in it" if below else f" (it has no {SUMMARY})"
+        raise ConfigError(f"{folder}: is no finished run{hint}")
     run = Run(folder)
     return run if objective is None else Run(folder, bound_to_template(objective, run))

@@ -71,6 +71,7 @@ def train(
     Returns the run. Raises ConfigError for what does not fit, Stopped (Diverged, StorageFailed) for a run that cannot
     go on and KeyboardInterrupt after Ctrl-C; the rounds before are kept in the run directory.
     """
+    _require_parts(dataset, objective, scheme)
     name = name or name_of(scheme)
     made = optimizer if callable(optimizer) else lambda: optimizer
     dataset = jax.tree.map(np.asarray, dataset)  # which ranks map into memory
@@ -87,6 +88,20 @@ def train(
             ending = carry_out(job, config, {"scheme": name}, folder, parts=parts)
     _raise_for(ending, folder)
     return Run(folder, job.problem.objective)
+
+
+def _require_parts(dataset: Any, objective: Any, scheme: Any) -> None:
+    """Raises ConfigError, with what to write, for an object of another kind: arrays, say, or a model by itself."""
+    needed = {
+        "dataset": (dataset, Dataset, "array_dataset(X, y) makes one of arrays, table_dataset(...) of a table"),
+        "objective": (objective, AbstractObjective, "Model(model=...) makes one of a model"),
+        "scheme": (scheme, Scheme, "erasurehead(workers=..., load=..., wait_for=...) makes one"),
+    }
+    for name, (given, kind, hint) in needed.items():
+        if not isinstance(given, kind):
+            raise ConfigError(
+                f"{name}: is {type(given).__name__}; must be a {kind.__name__.removeprefix('Abstract')}; {hint}"
+            )
 
 
 def _config(parts: Parts, optimizer: Any, settings: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 import yaml
-from harness import SMALL, train as run_command, train_many
+from harness import SMALL, execute, train as run_command, train_many
 
 import erasurehead_jax as eh
 from erasurehead_jax.cluster.parcel import PARCEL, parcel, unpack
@@ -195,3 +196,28 @@ def test_the_config_of_a_run_is_plain(tmp_path: Path):
     assert config["scheme"]["code"]["_target_"].endswith("FractionalRepetition")
     assert config["data"]["train"]["target"].startswith("float64 [803] ")
     assert config["optimizer"] == {"_target_": "erasurehead_jax.optimizers.gd", "_args_": [], "step_size": 2.0}
+
+
+def test_objects_of_other_kinds_are_named(tmp_path: Path):
+    """In a process of its own: here types are checked before."""
+    script = """
+import numpy as np
+import erasurehead_jax as eh
+
+X, y = np.ones((20, 2)), np.arange(20) % 2
+data = eh.array_dataset(X, y)
+loss, scheme = eh.Logistic(), eh.uncoded(2)
+for arguments in [((X, y), loss, scheme), (data, object(), scheme), (data, loss, "egc")]:
+    try:
+        eh.train(*arguments)
+    except eh.ConfigError as error:
+        print(error)
+"""
+    done = execute([sys.executable, "-c", script], tmp_path)
+    said = done.stdout.splitlines()
+    assert [line.split(";")[0] for line in said] == [
+        "dataset: is tuple",
+        "objective: is object",
+        "scheme: is str",
+    ], done.stderr
+    assert "array_dataset(X, y) makes one of arrays" in said[0] and not (tmp_path / "outputs").exists()
