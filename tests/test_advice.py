@@ -189,9 +189,12 @@ def test_with_data_it_trains(table: Path):
     done = command(table, "times.csv", *small, "--out", "out")
     assert done.returncode == 0, done.stderr
     assert "By time to the target on synthetic, with 6 seeds:" in done.stdout
-    frontier = pd.read_csv(table / "out" / "frontier.csv").set_index(["scheme", "placement"])["time_s"]
-    times = frontier.groupby(level=[0, 1]).min().to_dict()
-    assert times["egc", "balanced"] < 0.5 * times["uncoded", "given"]
+    frontier = pd.read_csv(table / "out" / "frontier.csv")
+    times = {
+        name: frontier.query(f"scheme == '{name}' and placement == '{placement}'")["time_s"].min()
+        for name, placement in (("egc", "balanced"), ("uncoded", "given"))
+    }
+    assert times["egc"] < 0.5 * times["uncoded"]
 
 
 @pytest.mark.parametrize(
