@@ -191,7 +191,7 @@ def test_with_data_it_trains(table: Path):
     assert "By time to the target on synthetic, with 6 seeds:" in done.stdout
     frontier = pd.read_csv(table / "out" / "frontier.csv")
     times = {
-        name: frontier.query(f"scheme == '{name}' and placement == '{placement}'")["time_s"].min()
+        name: frontier.query(f"scheme == '{name}' and placement == '{placement}'")["time_s"].to_numpy().min()
         for name, placement in (("egc", "balanced"), ("uncoded", "given"))
     }
     assert times["egc"] < 0.5 * times["uncoded"]
