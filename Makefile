@@ -1,11 +1,11 @@
 # make setup | compare | reproduce | test | test-slow | coverage | test-clusters | soak | lint | constraints | docs | bench
-#      figures | codes-table
+#      figures | codes-table | stragglers-table
 # Every target installs what it needs into .venv first; only make and Python 3.11 or newer must be there.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup compare reproduce test test-slow coverage test-clusters soak lint constraints docs bench figures codes-table clean
+.PHONY: setup compare reproduce test test-slow coverage test-clusters soak lint constraints docs bench figures codes-table stragglers-table clean
 
 setup: $(READY)
 
@@ -76,9 +76,13 @@ bench: $(READY)
 figures: $(READY)
 	$(BIN)/python docs/figures.py
 
-# The table of docs/codes.md.
+# The tables of docs/codes.md.
 codes-table: $(READY)
 	$(BIN)/python docs/codes_table.py
+
+# The table of docs/stragglers.md, of the recordings in $ERASUREHEAD_DATA/traces. About 3 minutes.
+stragglers-table: $(READY)
+	$(BIN)/python docs/stragglers_table.py
 
 clean:
 	rm -rf .venv outputs multirun build dist site .coverage .coverage.*

@@ -23,6 +23,8 @@ QUICK = {
     "train": ("rounds=3", "data.rows=1003", "tracking=none"),
     "whatif": ("rounds=3", "data.rows=1003", "seeds=2", "grid.scheme=[uncoded,erasurehead]"),
     "report": (),
+    "trace": (),
+    "advise": (),
 }
 FENCE = re.compile(r'^```(\w+)(?: title="([^"\n]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
@@ -70,6 +72,17 @@ def test_the_commands_of_the_readme_run(tmp_path: Path):
     for command in found:
         run(command, tmp_path)
     assert (tmp_path / "outputs" / "first" / "report" / "report.md").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_stragglers_run(tmp_path: Path):
+    lines = [f"{t},{j},{0.1 + 0.3 * (j == 2) + 0.01 * (t % 3)}" for t in range(20) for j in range(4)]
+    (tmp_path / "times.csv").write_text("\n".join(["iteration,worker,seconds", *lines]))
+    found = list(commands(ROOT / "docs" / "stragglers.md"))
+    assert [command.name for command in found] == ["trace", "advise", "train", "trace", "advise", "whatif"]
+    for command in found:
+        run(command, tmp_path)
+    assert (tmp_path / "outputs" / "recorded-report" / "trace.md").exists()
 
 
 def write_files(page: Path, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Straggler models fitted to recorded times by maximum likelihood, and compared on times that the fit has not seen."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -53,13 +54,17 @@ class SlowTimes:
 
 
 def _slow_times(times: Some) -> tuple[float, ...]:
+    """By expectation maximization, which ends early where there is no mixture: then its likelihood tells."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     logs = np.log(times)[:, None]
     middle, end = np.quantile(logs, 0.5), np.quantile(logs, 0.99)
     start = [[middle], [max(end, middle + 0.1)]]
-    mixture: Any = GaussianMixture(2, covariance_type="tied", tol=1e-7, max_iter=1000, means_init=start, random_state=0)
-    mixture.fit(logs)
+    mixture: Any = GaussianMixture(2, covariance_type="tied", tol=1e-7, max_iter=300, means_init=start, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit(logs)
     means, weights = mixture.means_[:, 0], mixture.weights_
     fast, slow = means.argsort()
     spread = float(np.sqrt(mixture.covariances_[0, 0]))

@@ -96,7 +96,7 @@ class Advice(NamedTuple):
             "With data=... schemes are compared by their time to a target."
         ]
         if made.scheme == "uncoded":
-            said.append(f"Take uncoded: no scheme is faster. A round takes {taken.round_s:.3g}{unit}.")
+            said.append(f"Take uncoded: no scheme is much faster. A round takes {taken.round_s:.3g}{unit}.")
         else:
             progress = "exactly" if made.exact else f"with {taken.progress:.0%} of the progress of an exact one"
             said.append(f"Take {made.name}: {taken.round_s:.3g}{unit} a round, {progress}.")
