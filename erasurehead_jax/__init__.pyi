@@ -58,6 +58,8 @@ from .delays import (
     UnequalWorkers as UnequalWorkers,
     Weibull as Weibull,
 )
+from .delays.fits import Fit as Fit, fit_times as fit_times
+from .delays.recording import Recording as Recording, read_recording as read_recording
 from .errors import ConfigError as ConfigError, Diverged as Diverged, Stopped as Stopped, StorageFailed as StorageFailed
 from .estimators import CodedClassifier as CodedClassifier, CodedRegressor as CodedRegressor
 from .loop.gradient import coded_gradient as coded_gradient
@@ -95,5 +97,7 @@ from .stopping import (
     Decodable as Decodable,
     DecodeError as DecodeError,
 )
+from .stragglers.advice import Advice as Advice, advise as advise
+from .stragglers.report import Traced as Traced, trace as trace
 from .studies.ask import whatif as whatif
 from .training import train as train

@@ -20,7 +20,7 @@ needs_traces = pytest.mark.skipif(not TRACES.is_dir(), reason="ERASUREHEAD_DATA 
 
 
 def recorded(times_s: np.ndarray, load: float | None = None) -> Recording:
-    return Recording(np.asarray(times_s, float), [str(j) for j in range(times_s.shape[1])], "s", load, [])
+    return Recording(np.asarray(times_s, float), [str(j) for j in range(times_s.shape[1])], "s", load, [], "times")
 
 
 def exponential(rounds: int = 200, workers: int = 12, seed: int = 0) -> np.ndarray:
@@ -35,7 +35,7 @@ def rows(found: Advice) -> pd.DataFrame:
 def test_a_job_with_five_slow_workers_of_ten():
     """Fractional repetition with a slow and a fast worker in each group."""
     path = str(TRACES / "pai_job4.csv")
-    found = advise(read_recording(path), path)
+    found = advise(read_recording(path))
     made = found.taken.candidate
     assert (made.scheme, made.load, made.exact) == ("egc", 2, True) and made.placement is not None
     np.testing.assert_array_equal(np.isin(made.placement, [0, 5, 6, 7, 8]).reshape(5, 2).sum(1), 1)
@@ -77,7 +77,7 @@ def shares_of(scheme: str, load: int, got: np.ndarray) -> np.ndarray:
 
 def test_progress_is_theorem_2_s_where_workers_are_alike():
     """1 - p of r workers: that rows of random stragglers are missed by chance is no reason to count less."""
-    found = rows(advise(recorded(exponential(300)), "times"))
+    found = rows(advise(recorded(exponential(300))))
     assert found.loc[("ignore_stragglers", 1, 6, "given"), "progress"] == pytest.approx(0.5, abs=0.06)
     assert found.loc[("ignore_stragglers", 1, 11, "given"), "progress"] == pytest.approx(11 / 12, abs=0.03)
 
@@ -85,14 +85,14 @@ def test_progress_is_theorem_2_s_where_workers_are_alike():
 def test_ignoring_the_same_workers_for_ever_is_no_progress():
     times_s = np.random.default_rng(0).uniform(1, 1.1, (60, 12))
     times_s[:, [3, 4]] += 10
-    found = advise(recorded(times_s), "times")
+    found = advise(recorded(times_s))
     assert np.isinf(rows(found).loc[("ignore_stragglers", 1, 10, "given"), "score_s"])
     assert found.taken.candidate.exact and found.taken.round_s < 1.2
     assert found.taken.candidate.load == 2  # 3 and 4 are in two groups
 
 
 def test_nothing_is_gained_where_nobody_is_slow():
-    found = advise(recorded(np.random.default_rng(0).uniform(1, 1.02, (60, 12))), "times")
+    found = advise(recorded(np.random.default_rng(0).uniform(1, 1.02, (60, 12))))
     assert found.taken.candidate.scheme == "uncoded"
     assert found.command == "python -m erasurehead_jax.train scheme=uncoded workers=12"
     assert "Take uncoded: no scheme is much faster" in " ".join(found.lines())
@@ -100,7 +100,7 @@ def test_nothing_is_gained_where_nobody_is_slow():
 
 def test_computing_that_costs_time_makes_loads_dear():
     times_s = exponential(200)
-    free, dear = (advise(recorded(times_s), "times", compute_s=compute_s) for compute_s in (0.0, 60.0))
+    free, dear = (advise(recorded(times_s), compute_s=compute_s) for compute_s in (0.0, 60.0))
     assert free.taken.candidate.load > 1 and dear.taken.candidate.load == 1
     assert rows(dear).loc[("egc", 2, 12, "given"), "round_s"] == pytest.approx(
         rows(free).loc[("egc", 2, 12, "given"), "round_s"] + 5.0
@@ -110,7 +110,7 @@ def test_computing_that_costs_time_makes_loads_dear():
 
 def test_chance_is_no_placement():
     """Times that are independent: placements that fit the recorded rounds are not better on others."""
-    found = advise(recorded(exponential(60, 30)), "times")
+    found = advise(recorded(exponential(60, 30)))
     given, balanced = (
         float(rows(found).loc[("egc", 3, 30, "given"), "round_s"]),
         [score for score in found.scores if score.candidate.name == "egc c=3, balanced"],
@@ -122,7 +122,7 @@ def test_chance_is_no_placement():
 def test_intervals_are_as_wide_as_the_spread_of_recordings():
     gains = []
     for seed in range(12):
-        found = advise(recorded(exponential(100, 12, seed)), "times")
+        found = advise(recorded(exponential(100, 12, seed)))
         score = next(score for score in found.scores if score.candidate.name == "egc c=3")
         gains.append(score.gain(found.of("uncoded")))
     middle = np.mean([gain for gain, _, _ in gains])
@@ -134,18 +134,18 @@ def test_intervals_are_as_wide_as_the_spread_of_recordings():
 def test_dead_workers_are_never_waited_for():
     times_s = exponential(100, 6)
     times_s[:, 2] = np.where(np.arange(100) < 30, times_s[:, 2], np.nan)
-    found = advise(recorded(times_s), "times")
+    found = advise(recorded(times_s))
     assert np.isinf(found.of("uncoded").round_s)
     assert found.taken.candidate.exact and np.isfinite(found.taken.round_s)
     assert "instead of inf" not in " ".join(found.lines())
     with pytest.raises(ConfigError, match=r"worker 2 has no time at all; leave it out$"):
-        advise(recorded(np.where(np.arange(6) == 2, np.nan, times_s)), "times")
+        advise(recorded(np.where(np.arange(6) == 2, np.nan, times_s)))
 
 
 @pytest.mark.parametrize("workers", [4, 24, 90])
 def test_fewer_and_more_workers_than_recorded(workers: int):
     times_s = exponential(160)
-    found = advise(recorded(times_s), "times", workers)
+    found = advise(recorded(times_s), workers)
     want = times_s.max(1).mean() if workers == 12 else np.sum(1 / np.arange(1, workers + 1))  # mean of the largest
     assert found.of("uncoded").round_s == pytest.approx(want, rel=0.15)
     assert ("workers were drawn from the 12 recorded ones" in " ".join(found.lines())) == (workers > 12)

@@ -40,6 +40,7 @@ class Recording(NamedTuple):
     unit: str  # of the file: s, ms, us, ns, or normalised
     load: float | None  # fraction of the data that each worker processed; None: not recorded
     notes: list[str]  # how the file was understood, a line each
+    path: str = ""
 
 
 def read_recording(path: str, setting: str = "trace", unit: str | None = None) -> Recording:
@@ -57,7 +58,7 @@ def read_recording(path: str, setting: str = "trace", unit: str | None = None) -
         raise ConfigError(f"{field}: times must be numbers (rounds, workers), not {times.dtype} {times.shape}")
     if (times < 0).any() or (times > np.finfo(np.float32).max).any():
         raise ConfigError(f"{field}: times must be finite and not negative")
-    return found._replace(times_s=times * UNITS[found.unit])
+    return found._replace(times_s=times * UNITS[found.unit], path=path)
 
 
 def read_times(path: str, setting: str) -> Float[np.ndarray, "rounds workers"]:

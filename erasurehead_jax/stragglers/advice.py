@@ -50,7 +50,6 @@ class Advice(NamedTuple):
     """Every candidate, the best first, and the one to take."""
 
     recording: Recording
-    path: str
     workers: int
     compute_s: float
     rounds: int  # that were used
@@ -64,7 +63,7 @@ class Advice(NamedTuple):
         if order is not None and len(order) <= LISTED:
             settings = [*settings, f"placement=[{','.join(map(str, order))}]"]
         elif order is not None:
-            settings = [*settings, "placement=balanced", override("placement_times", self.path)]
+            settings = [*settings, "placement=balanced", override("placement_times", self.recording.path)]
         return f"python -m erasurehead_jax.train {' '.join(settings)}"
 
     @property
@@ -165,7 +164,6 @@ class Advice(NamedTuple):
 
 def advise(
     recording: Recording,
-    path: str,
     workers: int | None = None,
     compute_s: float = 0.0,
     overhead_s: float = 0.0,
@@ -180,21 +178,23 @@ def advise(
     recorded = len(recording.workers)
     k = workers or recorded
     rng = np.random.default_rng(seed)
-    times_s = _rounds_of(recording, path)
+    times_s = _rounds_of(recording)
     times_s = times_s[:, :k] if k <= recorded else _more_workers(times_s, k, rng)
     load = 1 / k if recording.load is None else recording.load
     found = candidates(times_s, compute_s, load, place=k <= recorded and len(times_s) > 1)
     weights = _resamples(len(times_s), rng)
     scores = sorted((_score(each, overhead_s, weights) for each in _distinct(found)), key=lambda each: each.score_s)
     taken = _cheapest(scores, PAID if compute_s else FREE)
-    return Advice(recording, path, k, compute_s, len(times_s), scores, taken)
+    return Advice(recording, k, compute_s, len(times_s), scores, taken)
 
 
-def _rounds_of(recording: Recording, path: str) -> Float[np.ndarray, "rounds workers"]:
+def _rounds_of(recording: Recording) -> Float[np.ndarray, "rounds workers"]:
     times_s = recording.times_s
     incomplete = np.isnan(times_s).any(1)
     if (never := np.isnan(times_s).all(0)).any():
-        raise ConfigError(f"{path}: worker {recording.workers[int(never.argmax())]} has no time at all; leave it out")
+        raise ConfigError(
+            f"{recording.path}: worker {recording.workers[int(never.argmax())]} has no time at all; leave it out"
+        )
     times_s = times_s[~incomplete] if incomplete.mean() <= INCOMPLETE else np.where(np.isnan(times_s), np.inf, times_s)
     which = np.unique(np.linspace(0, len(times_s) - 1, MOST_ROUNDS).round().astype(int))
     return times_s[which]

@@ -40,7 +40,7 @@ def ask(path: str, settings: list[str], out: str | None, console: Console) -> No
         console.print(note, highlight=False, soft_wrap=True)
     given = any(each.startswith("workers=") for each in settings)
     workers = config["workers"] if given else None
-    found = advise(recording, path, workers, config["compute_s"], config["overhead_s"], config["seed"])
+    found = advise(recording, workers, config["compute_s"], config["overhead_s"], config["seed"])
     console.print(found.terminal_table())
     folder = Path(out) if out is not None else Path("outputs") / f"advice-{Path(path).name.split('.')[0]}"
     found.save(folder)
@@ -77,7 +77,7 @@ def _train(found: Advice, config: dict[str, Any], folder: Path, console: Console
     objective, dataset = build_data(config)
     if problem := why_no_metric(objective, dataset):
         raise ConfigError(f"{problem}, and without it no time to a target can be measured")
-    replay = Trace(found.path, resample="rounds" if found.workers <= len(found.recording.workers) else True)
+    replay = Trace(found.recording.path, resample="rounds" if found.workers <= len(found.recording.workers) else True)
     computed_s = config["compute_s"] * (found.recording.load or 1 / found.workers)  # is part of the recorded times
     delay = eqx.tree_at(lambda replay: replay.times_s, replay, np.maximum(replay.times_s - np.float32(computed_s), 0))
     rows = len(dataset.train)

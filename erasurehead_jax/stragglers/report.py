@@ -25,7 +25,6 @@ Rows = list[dict[str, str]]
 class Traced(NamedTuple):
     """What `trace` has found in a recording, and the folder that it has written."""
 
-    path: str
     recording: Recording
     summary: Summary
     fits: list[Fit]  # the preferred one first
@@ -140,15 +139,15 @@ def trace(
     file that is no recording.
     """
     console = console or Console(quiet=True)
-    read = [(str(path), read_recording(str(path), "trace", unit)) for path in paths]
+    read = [read_recording(str(path), "trace", unit) for path in paths]
     found = []
-    for path, recording in read:
-        folder = Path(out) if out is not None else Path("outputs") / f"trace-{_stem(path)}"
-        console.print(f"[bold]{path}[/bold]: {_size(recording)}", highlight=False, soft_wrap=True)
+    for recording in read:
+        folder = Path(out) if out is not None else Path("outputs") / f"trace-{_stem(recording.path)}"
+        console.print(f"[bold]{recording.path}[/bold]: {_size(recording)}", highlight=False, soft_wrap=True)
         for note in [*recording.notes, *_doubts(recording)]:
             console.print(f"  {note}", highlight=False, soft_wrap=True)
         summary = summarize(recording.times_s, recording.workers)
-        traced = Traced(path, recording, summary, fit_times(recording.times_s), folder)
+        traced = Traced(recording, summary, fit_times(recording.times_s), folder)
         for title, rows in traced.tables().items():
             console.print(_terminal(title, rows))
         for line in traced.lines():
@@ -191,10 +190,12 @@ def _about_loads(found: Sequence[Traced]) -> list[str]:
 def _save(traced: Traced) -> None:
     (traced.folder / "delay").mkdir(parents=True, exist_ok=True)
     best = traced.fits[0]
-    comment = f"# {best.name}, fitted to {traced.path}; use it with --config-dir {traced.folder} delay=fitted\n"
+    comment = (
+        f"# {best.name}, fitted to {traced.recording.path}; use it with --config-dir {traced.folder} delay=fitted\n"
+    )
     (traced.folder / "delay" / "fitted.yaml").write_text(comment + OmegaConf.to_yaml(_rounded(best.settings())))
     trace_figure(traced.recording, best, traced.folder / "trace.png")
-    parts = [f"# {traced.path}", f"{_size(traced.recording)}.", *traced.recording.notes, *traced.lines()]
+    parts = [f"# {traced.recording.path}", f"{_size(traced.recording)}.", *traced.recording.notes, *traced.lines()]
     parts += [f"## {title[0].upper()}{title[1:]}\n\n{_markdown(rows)}" for title, rows in traced.tables().items()]
     parts.append("![Times of workers and rounds, workers' ranges, and quantiles beside the model's](trace.png)")
     (traced.folder / "trace.md").write_text("\n\n".join(parts) + "\n")
