@@ -209,7 +209,9 @@ def carry_out(
     simulated = config["backend"] == "simulate"
     starting = "compiling" if simulated else f"starting {config['workers']} workers"
     with ExitStack() as stack:
-        bar = stack.enter_context(RoundsBar(run_dir, config["rounds"], config["workers"], choices["scheme"], starting))
+        bar = stack.enter_context(
+            RoundsBar(run_dir, config["rounds"], job.scheme.code.owner, choices["scheme"], starting)
+        )
         if simulated:
             from erasurehead_jax.simulation.run import run_simulated  # late: slow to import, and the ranks would wait
 

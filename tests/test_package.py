@@ -9,6 +9,7 @@ import venv
 from importlib.metadata import Distribution, distribution, packages_distributions
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from harness import LIMIT_S, SMALL
@@ -165,7 +166,7 @@ def test_training_does_not_wait_for_imports_that_it_does_not_need():
 
 
 def test_a_warning_after_the_last_round_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    with RoundsBar(tmp_path, rounds=5, workers=2, label="erasurehead", starting="compiling"):
+    with RoundsBar(tmp_path, rounds=5, owner=np.arange(2), label="erasurehead", starting="compiling"):
         (tmp_path / "train.log").write_text("2026-01-01 12:00:00,000 WARNING the dashboard is down\n")
     assert "the dashboard is down" in capsys.readouterr().err
 

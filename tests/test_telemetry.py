@@ -1,11 +1,22 @@
 """Telemetry against hand computations and closed forms."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from erasurehead_jax import AnyOf, Count, Decodable, FractionalRepetition, Scheme, Uncoded
 from erasurehead_jax.decoding import ByCode
-from erasurehead_jax.rundir.telemetry import coverage, longest_gaps, recurrence, stragglers, telemetry, worker_times
+from erasurehead_jax.rundir.progress import RoundsBar
+from erasurehead_jax.rundir.telemetry import (
+    coverage,
+    longest_gaps,
+    recurrence,
+    slow_now,
+    stragglers,
+    telemetry,
+    worker_times,
+)
 
 NAN = np.nan
 SCHEME = Scheme(FractionalRepetition(4, 4, 2), AnyOf((Decodable(), Count(2))), ByCode())
@@ -70,4 +81,38 @@ def test_no_rounds():
     none = np.empty((0, 4))
     assert coverage(SCHEME, ~np.isnan(none)).shape == (0, 4)
     summary = telemetry(SCHEME, none)
-    assert summary["workers"] == {"used": [0] * 4, "median_s": [None] * 4} and summary["straggler_recurrence"] is None
+    nothing = {"median_s": [None] * 4, "times_fastest": [None] * 4, "times_own_best": [None] * 4}
+    assert summary["workers"] == {"used": [0] * 4} | nothing and summary["straggler_recurrence"] is None
+
+
+def test_times_relative_to_the_fastest_and_to_a_worker_s_own_best():
+    arrival_s = np.tile([1.0, 3.0, 2.0], (60, 1))
+    arrival_s[40:, 2] = 5.0  # it used to take 2 s
+    found = telemetry(Scheme(Uncoded(3, 3), Decodable(), ByCode()), arrival_s)["workers"]
+    assert found["times_fastest"] == [1.0, 3.0, 2.0] and found["times_own_best"] == [1.0, 1.0, 2.5]
+    few = telemetry(Scheme(Uncoded(3, 3), Decodable(), ByCode()), arrival_s[:10])["workers"]
+    assert few["times_own_best"] == [None] * 3
+
+
+def test_who_is_slow_now():
+    times_s = np.tile([1.0, 1.1, 1.2, 4.0, NAN], (50, 1))
+    times_s[:40, 3] = 1.0
+    assert slow_now(times_s[:20]) == [4] and slow_now(times_s[:10]) == []
+    assert slow_now(times_s) == [4]  # worker 3 in the last ten rounds only
+    times_s[35, 4] = 1.0  # once in time is no more than luck
+    times_s[30:, 3] = 4.0
+    assert slow_now(times_s) == [3, 4]
+    changing = np.where(np.random.default_rng(0).random((20, 30)) < 0.6, NAN, 1.0)
+    assert slow_now(changing) == []
+
+
+def test_the_progress_bar_names_slow_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "checkpoint").mkdir()
+    times_s = np.tile([1.0, 1.1, NAN, 1.2], (30, 1))
+    (tmp_path / "checkpoint" / "arrivals.bin").write_bytes(times_s.tobytes() + b"half")
+    columns = ["round", "waited", "decode_error", "grad_norm", "lost"]
+    (tmp_path / "history.csv").write_text(",".join(columns) + "\n29,3,0.0,1.5,0\n")
+    owner = np.array([0, 2, 1, 3])
+    with RoundsBar(tmp_path, rounds=40, owner=owner, label="erasurehead", starting="compiling"):
+        pass
+    assert "slow: 1" in capsys.readouterr().err

@@ -4,21 +4,29 @@ import csv
 import os
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from erasurehead_jax.rundir.files import HISTORY, LOG
+from erasurehead_jax.rundir.files import ARRIVED, CHECKPOINT, HISTORY, LOG
+from erasurehead_jax.rundir.telemetry import RECENT, slow_now, worker_times
+from erasurehead_jax.types import Owner
 
+MOST_NAMED = 5  # slow workers
 WARNING = " WARNING "  # as in the ranks' log lines
 
 
 class RoundsBar:
-    """Shows round, workers waited for, decode error, gradient norm and time left; call `update` regularly."""
+    """Shows round, workers waited for and slow, decode error, gradient norm and time left; call `update` regularly.
 
-    def __init__(self, run_dir: Path, rounds: int, workers: int, label: str, starting: str):
+    `owner` tells who sends each message.
+    """
+
+    def __init__(self, run_dir: Path, rounds: int, owner: Owner, label: str, starting: str):
         self._log, self._read = run_dir / LOG, (run_dir / LOG).stat().st_size if (run_dir / LOG).exists() else 0
-        self._path, self._rounds, self._workers = run_dir / HISTORY, rounds, workers
+        self._path, self._rounds, self._workers = run_dir / HISTORY, rounds, int(owner.max()) + 1
+        self._arrived, self._owner = run_dir / CHECKPOINT / ARRIVED, owner
         self._names: list[str] = []
         self._file, self._offset = 0, 0
         self._bar = Progress(
@@ -54,10 +62,27 @@ class RoundsBar:
             row = dict(zip(self._names, rows[-1], strict=True))
             done = int(row["round"]) + 1
             last = (
-                f"waited for {row['waited']}/{self._workers}  decode error {float(row['decode_error']):.3g}  "
-                f"‖g‖ {float(row['grad_norm']):.3g}"
-            ) + (f"  lost {row['lost']}" if row["lost"] != "0" else "")
+                (
+                    f"waited for {row['waited']}/{self._workers}  decode error {float(row['decode_error']):.3g}  "
+                    f"‖g‖ {float(row['grad_norm']):.3g}"
+                )
+                + (f"  lost {row['lost']}" if row["lost"] != "0" else "")
+                + self._slow()
+            )
             self._bar.update(self._task, completed=done, last=last if done < self._rounds else "evaluating")
+
+    def _slow(self) -> str:
+        """Who is slow now. Only real ranks leave their times while they train."""
+        if not self._arrived.exists():
+            return ""
+        size = len(self._owner) * np.dtype(float).itemsize  # of a round
+        with self._arrived.open("rb") as file:
+            whole = file.seek(0, os.SEEK_END) // size
+            file.seek(max(0, whole - RECENT) * size)
+            rows = np.frombuffer(file.read(min(whole, RECENT) * size)).reshape(-1, len(self._owner))
+        slow = [str(worker) for worker in slow_now(worker_times(rows, self._owner))]
+        more = f" and {len(slow) - MOST_NAMED} more" if len(slow) > MOST_NAMED else ""
+        return f"  slow: {', '.join(slow[:MOST_NAMED])}{more}" if slow else ""
 
     def _new_lines(self) -> list[str]:
         if not self._log.exists():

@@ -9,21 +9,27 @@ from erasurehead_jax.codes.base import ROUNDING
 from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.types import Owner
 
+RECENT = 20  # rounds that tell who is slow now
 SLOW = 2.0  # a straggler is unused, or slower than this many times the median of its round
 
 
 def telemetry(scheme: Scheme, arrival_s: Float[np.ndarray, "T M"]) -> dict[str, Any]:
-    """Per worker: rounds used, median time. Per block: rounds covered, longest gap in rounds. And the recurrence.
+    """Per worker: rounds used, median time, also relative to the fastest worker's, and what it lately took relative to
+    its own best. Per block: rounds covered, longest gap in rounds. And the recurrence.
 
     `arrival_s` has the seconds from the start of the round to each message, nan where it was not used.
     """
     code = scheme.code
     times_s = worker_times(arrival_s, code.owner)
+    medians_s = [_median_s(column, times_s) for column in times_s.T]
+    fastest_s = min((each for each in medians_s if each), default=None)
     covered = coverage(scheme, ~np.isnan(arrival_s))
     return {
         "workers": {
             "used": (~np.isnan(times_s)).sum(0).tolist(),
-            "median_s": [_median_s(column, times_s) for column in times_s.T],
+            "median_s": medians_s,
+            "times_fastest": [each / fastest_s if each and fastest_s else None for each in medians_s],
+            "times_own_best": [_times_own_best(column) for column in times_s.T],
         },
         "blocks": {"covered": covered.sum(0).tolist(), "longest_gap": longest_gaps(covered).tolist()},
         "straggler_recurrence": recurrence(stragglers(times_s)),
@@ -72,6 +78,22 @@ def recurrence(straggling: Bool[np.ndarray, "T k"]) -> float | None:
     repeated = (straggling[:-1] & straggling[1:]).sum() / straggling[:-1].sum()
     share = straggling.mean()
     return float((repeated - share) / (1 - share))
+
+
+def slow_now(times_s: Float[np.ndarray, "recent k"]) -> list[int]:
+    """The workers that straggled in nearly all of the last rounds; nobody if there were too few rounds."""
+    if len(times_s) < RECENT:
+        return []
+    return np.flatnonzero(stragglers(times_s[-RECENT:]).sum(0) > RECENT - 2).tolist()
+
+
+def _times_own_best(column: Float[np.ndarray, " T"]) -> float | None:
+    """The median of the last used times, over the smallest median of so many in a row. None with too few of them."""
+    used = column[~np.isnan(column)]
+    if len(used) < RECENT:
+        return None
+    parts = [float(np.median(used[i : i + RECENT])) for i in range(len(used) % RECENT, len(used), RECENT)]
+    return parts[-1] / min(parts) if min(parts) > 0 else None
 
 
 def _median_s(column: Float[np.ndarray, " T"], times_s: Float[np.ndarray, "T k"]) -> float | None:
