@@ -231,7 +231,8 @@ def _recorded(config: dict[str, Any], delay: AbstractDelay) -> Float[np.ndarray,
             raise ConfigError(f"placement_times={path}: has {times_s.shape[1]} workers; must have workers={workers}")
         return times_s
     if isinstance(delay, Trace) and delay.resample is not True:
-        return delay.times_s[:, :workers]
+        times_s = delay.times_s[:, :workers]
+        return times_s[np.isfinite(times_s).all(1)]
     raise ConfigError(
         "placement=balanced: needs recorded times of these workers; set placement_times to the arrivals.npz of a run, "
         "or replay a recording with delay=trace"

@@ -317,3 +317,17 @@ def test_a_table_that_is_no_recording(text: str, message: str, tmp_path: Path):
     with pytest.raises(ConfigError) as refused:
         Trace(str(path))
     assert message in str(refused.value)
+
+
+def test_a_worker_that_ends_can_be_replayed_as_lost(tmp_path: Path):
+    times_s = np.tile(RECORDED_S, (5, 1))
+    times_s[12:, 2] = np.nan
+    times_s[3, 1] = np.nan
+    want = np.delete(np.where(np.isnan(times_s), np.inf, times_s), 3, axis=0)
+    np.testing.assert_array_equal(Trace(save(tmp_path, times_s=times_s), missing="dead").times_s, want)
+    with pytest.raises(ConfigError, match=r"19 of 30 rounds have missing times"):
+        Trace(save(tmp_path, times_s=times_s))
+    refused: list[dict[str, Any]] = [{"missing": "late"}, {"missing": "dead", "resample": True}]
+    for bad in refused:
+        with pytest.raises(ConfigError, match=r"^delay\.missing="):
+            Trace(save(tmp_path, times_s=times_s), **bad)

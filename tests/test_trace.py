@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import execute
+from harness import SMALL_DATA, execute, train
 from rich.console import Console
 
 from erasurehead_jax import ConfigError
@@ -212,3 +212,24 @@ def test_the_command(tmp_path: Path):
     for arguments in (["nowhere.csv"], ["times.csv", "times.csv", "--out", "x"]):
         refused = execute([*command, *arguments], tmp_path)
         assert refused.returncode == 2 and refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("scheme", "status"), [("egc", 0), ("uncoded", 3)])
+def test_a_dead_worker_is_replayed_alike_on_both_backends(scheme: str, status: int, tmp_path: Path):
+    times_s = np.tile([0.01, 0.02, 0.015, 0.012], (10, 1))
+    times_s[4:, 1] = np.nan
+    np.savez(tmp_path / "times.npz", times_s=times_s)
+    replay = ("delay=trace", f"delay.path={tmp_path / 'times.npz'}", "delay.missing=dead", f"scheme={scheme}")
+    runs = []
+    for backend in ("mpi", "simulate"):
+        (tmp_path / backend).mkdir()
+        settings = (*SMALL_DATA, *replay, "workers=4", "load=2", "rounds=10", "x64=true", "tracking=none")
+        runs.append(train(tmp_path / backend, *settings, f"backend={backend}"))
+    for run in runs:
+        assert run.status == status, run.err
+        assert run.summary["lost_workers"] == [{"worker": 1, "round": 4}]
+        assert run.summary["rounds"] == (10 if status == 0 else 4)
+    real, simulated = runs
+    np.testing.assert_array_equal(real.history["lost"], simulated.history["lost"])
+    np.testing.assert_allclose(real.history["train_loss"], simulated.history["train_loss"], rtol=1e-12)

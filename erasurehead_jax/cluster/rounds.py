@@ -110,9 +110,14 @@ class Rounds:
         self._arrival_s[:], self._faulty = np.nan, 0
         self.asked += int(self.protocol.alive[self._code.owner].sum())
         round_ = self.protocol.round + 1
-        self._end.send_model(round_, points, self._delays(round_))
+        delay_s = self._delays(round_)
+        ends = np.isinf(delay_s)  # a recorded worker ends here
+        self._end.send_model(round_, points, np.where(ends, 0.0, delay_s))
         meanwhile()
-        decision = self._until_not_waiting(self.protocol.begin(began_s), began_s, interrupted)
+        decision = self.protocol.begin(began_s)
+        for worker in np.flatnonzero(ends & self.protocol.alive).tolist():
+            decision = self._lost(worker)
+        decision = self._until_not_waiting(decision, began_s, interrupted)
         if not isinstance(decision, Update):
             self._release_answers()
             if isinstance(decision, Fail):

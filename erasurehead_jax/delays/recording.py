@@ -61,12 +61,16 @@ def read_recording(path: str, setting: str = "trace", unit: str | None = None) -
     return found._replace(times_s=times * UNITS[found.unit], path=path)
 
 
-def read_times(path: str, setting: str) -> Float[np.ndarray, "rounds workers"]:
+def read_times(path: str, setting: str, deaths: bool = False) -> Float[np.ndarray, "rounds workers"]:
     """The times (s) in float32, without incomplete rounds.
 
-    Raises ConfigError, naming `setting`, if the file is no recording, or if more than one round in ten is incomplete.
+    With `deaths`, a worker without any more times has an infinite one from then on. Raises ConfigError, naming
+    `setting`, if the file is no recording, or if more than one round in ten is incomplete.
     """
     recorded = read_recording(path, setting).times_s
+    if deaths:
+        ended = np.logical_and.accumulate(np.isnan(recorded)[::-1], axis=0)[::-1]
+        recorded = np.where(ended, np.inf, recorded)
     incomplete = np.isnan(recorded).any(1)
     if incomplete.mean() > INCOMPLETE:
         raise ConfigError(

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from erasurehead_jax.delays.base import RUN, AbstractDelay
 from erasurehead_jax.delays.recording import read_times
-from erasurehead_jax.errors import ConfigError, require_number
+from erasurehead_jax.errors import ConfigError, require_choice, require_number
 from erasurehead_jax.types import Key, Number
 
 
@@ -23,20 +23,23 @@ class Trace(AbstractDelay):
     times from other rounds. With `resample="rounds"`, rounds are drawn and worker j stays column j. Times are
     multiplied by `scale`, so that a recording of minutes can be replayed in seconds.
 
-    Rounds with a missing time are dropped. Raises ConfigError if these are more than one in ten, or if the file is not
-    a recording.
+    Rounds with a missing time are dropped. With `missing="dead"` a worker without any more times is lost from then on:
+    its time is infinite. Raises ConfigError if more than one round in ten is dropped, or if the file is no recording.
     """
 
     times_s: Float[np.ndarray, "rounds workers"]
     path: str = eqx.field(static=True)
     resample: bool | str = eqx.field(static=True)
 
-    def __init__(self, path: str, resample: bool | str = False, scale: float = 1.0):
+    def __init__(self, path: str, resample: bool | str = False, scale: float = 1.0, missing: str = "drop"):
         if type(resample) is not bool and resample != "rounds":
             raise ConfigError(f"delay.resample={resample}: must be true, false or rounds")
         require_number("delay.scale", scale, above=0.0)
+        require_choice("delay.missing", missing, ("drop", "dead"))
+        if missing == "dead" and resample:
+            raise ConfigError("delay.missing=dead: needs the order of rounds; set delay.resample=false")
         self.path, self.resample = path, resample
-        self.times_s = np.float32(scale) * read_times(path, "delay.path")
+        self.times_s = np.float32(scale) * read_times(path, "delay.path", missing == "dead")
 
     def sample(self, key: Key, t: Number, k: int, load: Number) -> Float[Array, " k"]:
         times_s = jnp.asarray(self.times_s, float)

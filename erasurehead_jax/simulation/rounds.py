@@ -84,7 +84,8 @@ def play(point: Point, backlog_s: Float[Array, " k"], key: Key, t: Number) -> tu
         all_got, all_s = collect(exact, arrival_s)
         which = partial(jnp.where, point.sampling.waits_for_exact(t))
         got, round_s, a = which(all_got, got), which(all_s, round_s), which(exact.decode(code, all_got), a)
-    wall_s = (jnp.maximum(round_s, done_s.max()) if point.late == Late.WAIT else round_s) + point.overhead_s
+    last_s = jnp.where(jnp.isinf(done_s), -jnp.inf, done_s).max()  # the lost are not waited for
+    wall_s = (jnp.maximum(round_s, last_s) if point.late == Late.WAIT else round_s) + point.overhead_s
     unfinished_s = jnp.maximum(done_s - wall_s, 0)
     if point.late == Late.QUEUE:
         backlog_s = unfinished_s

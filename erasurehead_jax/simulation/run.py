@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from erasurehead_jax.codes.base import ROUNDING
-from erasurehead_jax.errors import Diverged, Status
+from erasurehead_jax.errors import Diverged, Status, Stopped
 from erasurehead_jax.job import Job, JobSpec
 from erasurehead_jax.rundir.files import storing
 from erasurehead_jax.rundir.life import AbstractBackend, Ending, live
@@ -48,6 +48,7 @@ class SimulatedBackend(AbstractBackend):
     def __init__(self, job: Job, point: Point, watch: Callable[[], None]):
         self.hosts = [SIMULATED] * job.scheme.code.workers
         self._job, self._watch = job, watch
+        self._losses: list[tuple[int, int]] = []  # (worker, round)
         self._simulation = Simulation(job.problem.dataset, job.problem.objective, [point])
 
     def train(self, recorder: Recorder) -> Ending:
@@ -58,6 +59,7 @@ class SimulatedBackend(AbstractBackend):
             for t in range(settings.rounds):
                 runs, *rounds = self._simulation.advance(batch, runs, 1, norms=True)
                 played, norm = jax.tree.map(lambda values: np.asarray(values)[0, 0], rounds)
+                self._count_losses(t, played)
                 if not np.isfinite(norm):
                     raise Diverged(f"the gradient of round {t} is not finite; use a smaller optimizer.step_size")
                 clock_s += float(played.wall_s)
@@ -67,9 +69,18 @@ class SimulatedBackend(AbstractBackend):
                     break
         except KeyboardInterrupt:
             return Ending(Status.INTERRUPTED, "interrupted")
-        except Diverged as error:
+        except Stopped as error:
             return Ending(error.status, str(error))
         return Ending(Status.OK, "")
+
+    def _count_losses(self, t: int, played: Any) -> None:
+        """Keeps the workers that never answer again. Raises Stopped if the round never ends without them."""
+        code, known = self._job.scheme.code, {worker for worker, _ in self._losses}
+        gone = {int(worker) for worker in code.owner[np.isinf(played.arrival_s)]}
+        self._losses += [(worker, t) for worker in sorted(gone - known)]
+        if not np.isfinite(played.round_s):
+            lost = ", ".join(str(worker) for worker in sorted(gone))
+            raise Stopped(f"round {t} cannot be completed: no more messages can arrive (lost workers: {lost})")
 
     def _record(self, t: int, clock_s: float, played: Any, norm: Any, x: np.ndarray) -> RoundRecord:
         return RoundRecord(
@@ -81,7 +92,7 @@ class SimulatedBackend(AbstractBackend):
             decode_error=float(played.decode_error),
             grad_norm=float(norm),
             received_bytes=0,
-            lost=0,
+            lost=len(self._losses),
             faulty=0,
             last_host=SIMULATED,
             collected_s=float(played.round_s) + self._job.settings.overhead_s,
@@ -99,5 +110,5 @@ class SimulatedBackend(AbstractBackend):
             "late_answers": {Late.CANCEL: 0, Late.WAIT: unused}.get(late),
             "cancelled": {Late.CANCEL: unused, Late.WAIT: 0}.get(late),
             "faulty_answers": 0,
-            "lost_workers": [],
+            "lost_workers": [{"worker": worker, "round": round_} for worker, round_ in self._losses],
         }
