@@ -20,11 +20,15 @@ def command() -> None:
         metavar="KEY=VALUE",
         help="workers, compute_s, overhead_s, seed; with data=... also those of the what-if that concern training",
     )
+    parser.add_argument(
+        "--unit", choices=["s", "ms", "us", "ns"], help="unit of times (default: by column names, or s)"
+    )
     parser.add_argument("--out", metavar="DIR", help="folder for the table (default: outputs/advice-NAME)")
     arguments = parser.parse_args()
     from erasurehead_jax.stragglers.ask import ask  # late: --help needs no JAX
 
-    ask(arguments.file, arguments.settings, arguments.out, Console(width=None if Console().is_terminal else 140))
+    console = Console(width=None if Console().is_terminal else 140)
+    ask(arguments.file, arguments.settings, arguments.unit, arguments.out, console)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from erasurehead_jax import ConfigError
 from erasurehead_jax.delays.fits import FAMILIES, Fit, SlowTimes, best_by_family, fit_times
 
 TRUE = {
@@ -63,8 +64,8 @@ def test_the_right_family_is_preferred(name: str):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRUE)
 def test_the_right_family_is_nearly_always_preferred(name: str):
-    preferred = [fit_times(draw(name, 200, 10, seed))[0].name for seed in range(100)]
-    assert preferred.count(name) >= 95, preferred
+    preferred = [fit_times(draw(name, 200, 10, seed))[0].name for seed in range(40)]
+    assert preferred.count(name) >= 38, preferred
 
 
 @pytest.mark.parametrize("name", TRUE)
@@ -96,17 +97,30 @@ def test_unequal_workers_are_noticed():
     [
         np.ones((1, 1)),
         np.full((6, 3), 0.25),
-        np.zeros((6, 3)),
         np.where(np.arange(20).reshape(5, 4) % 3 == 0, np.nan, 2.0 + np.arange(20).reshape(5, 4)),
         np.where(np.arange(40).reshape(10, 4) % 4 == 3, np.nan, 1.0 + np.arange(40).reshape(10, 4)),  # a dead worker
         np.where(np.arange(40).reshape(10, 4) % 7 == 3, 0.0, 1.0 + np.arange(40).reshape(10, 4)),
     ],
-    ids=["one", "constant", "zero", "gaps", "a dead worker", "some zeros"],
+    ids=["one", "constant", "gaps", "a dead worker", "some zeros"],
 )
 def test_odd_recordings_are_fitted(times: np.ndarray):
     fits = fit_times(times)
     assert all(np.isfinite(fit.parameters).all() for fit in fits)
     hydra.utils.instantiate(fits[0].settings(), _convert_="all").check(times.shape[1], 1)
+
+
+def test_nothing_can_be_fitted_to_nothing():
+    with pytest.raises(ConfigError, match=r"^times: all are 0 or missing"):
+        fit_times(np.zeros((6, 3)))
+
+
+def test_a_mixture_is_found_whatever_its_share():
+    """Most times are slow, and times that hardly vary."""
+    rng = np.random.default_rng(0)
+    for share, factor, sigma in ((0.75, 3.0, 0.2), (0.3, 1.01, 1e-3), (0.02, 30.0, 0.1)):
+        law = SlowTimes(0.5, sigma, share, factor)
+        found = BY_NAME["slow-downs"].estimate(np.asarray(law.ppf(rng.uniform(size=20_000))))
+        assert found == pytest.approx((0.5, sigma, share, factor), rel=0.08)
 
 
 def test_slow_times_are_a_distribution():

@@ -61,7 +61,7 @@ def test_missing_times_are_what_they_are():
     assert [worker.words for worker in found.workers][:3] == [
         "no more answers after round 24",
         "joins in round 7",
-        "1 times missing in between",
+        "1 of its times is missing",
     ]
     assert found.missing == 15 + 7 + 1
     assert found.all_s == pytest.approx(np.nanmax(times, axis=1).mean())
@@ -151,8 +151,8 @@ def test_the_fitted_model_is_a_delay_of_the_commands(tmp_path: Path):
 @needs_traces
 def test_a_job_with_five_slow_workers_of_ten(tmp_path: Path):
     found, said = report(TRACES / "pai_job4.csv", tmp_path)
-    assert "2183 rounds of 10 workers, 1 times missing" in said
-    assert "workers 0, 5, 6, 7 and 8: slow throughout (3.3 to 4.4 times as long as the fast ones)." in said
+    assert "2183 rounds of 10 workers, 1 of the times missing" in said
+    assert "workers 0, 5, 6, 7 and 8: slow throughout (3.3 to 4.5 times as long as the fast ones)." in said
     assert "normalised, by its name, and not seconds" in said
     assert found.summary.all_s == pytest.approx(368.7, abs=0.1)
 
@@ -170,11 +170,11 @@ def test_recordings_of_several_loads_say_what_computing_costs(tmp_path: Path, mo
     ("text", "says"),
     [
         (LONG + "3,node-1,999\n", "1 times a worker is there twice in a round: its later answer, the larger time"),
-        ("a,b\n" + "0.1,0.2\n" * 4, "Only 4 rounds: little is known"),
+        ("a,b\n" + "0.1,0.2\n" * 4, "Rounds are few (4): little is known"),
         ("a,b\n" + "0.1,0.2\n" * 4, "times: taken for seconds"),
         ("a,b\n" + "0.1,200\n" * 40, "are their times in another unit?"),
         (LONG.replace("duration_ms", "duration_norm"), "normalised, by its name, and not seconds"),
-        (LONG.replace("\n7,node-1,108\n", "\n"), "30 rounds of 4 workers, 1 times missing"),
+        (LONG.replace("\n7,node-1,108\n", "\n"), "30 rounds of 4 workers, 1 of the times missing"),
     ],
 )
 def test_doubts_are_said(text: str, says: str, tmp_path: Path):
@@ -187,9 +187,44 @@ def test_a_unit_that_is_given(tmp_path: Path):
     assert read_recording(str(tmp_path / "times.csv"), unit="ms").times_s[0].tolist() == pytest.approx([0.1, 0.2])
 
 
+TWO_BY_THREE = [[0.1, 0.11, 0.12], [0.2, 0.21, 0.22]]
+
+
+@pytest.mark.parametrize(
+    ("text", "workers"),
+    [
+        ("worker_0,worker_1,worker_2\n0.1,0.11,0.12\n0.2,0.21,0.22\n", ["worker_0", "worker_1", "worker_2"]),
+        ("step,w2_s,w10_s,w11_s\n5,0.1,0.11,0.12\n6,0.2,0.21,0.22\n", ["w2_s", "w10_s", "w11_s"]),
+        ("worker,round_0,round_1\nb10,0.11,0.21\nb2,0.1,0.2\nc,0.12,0.22\n", ["b2", "b10", "c"]),
+        ("timestamp,a,b,c\n1700000000,0.1,0.11,0.12\n1700000001,0.2,0.21,0.22\n", ["a", "b", "c"]),
+        (
+            "host,batch,time_ms\n"
+            + "".join(f"node-{j},r{t},{t * 100 + i * 10}\n" for t in (1, 2) for i, j in enumerate((1, 9, 10))),
+            ["node-1", "node-9", "node-10"],
+        ),
+        ("worker,seconds\n0,0.1\n1,0.11\n2,0.12\n0,0.2\n1,0.21\n2,0.22\n,7\n", ["0", "1", "2"]),
+    ],
+    ids=["numbered", "numbered with rounds", "a row a worker", "with dates", "natural order", "a row without a worker"],
+)
+def test_tables_as_people_have_them(text: str, workers: list[str], tmp_path: Path):
+    (tmp_path / "times.csv").write_text(text)
+    found = read_recording(str(tmp_path / "times.csv"))
+    assert found.workers == workers
+    np.testing.assert_allclose(found.times_s, TWO_BY_THREE, rtol=1e-6)
+
+
+def test_a_single_round_in_long_form(tmp_path: Path):
+    (tmp_path / "times.csv").write_text("worker,iteration,seconds\n0,1,0.1\n1,1,0.11\n2,1,0.12\n")
+    np.testing.assert_allclose(read_recording(str(tmp_path / "times.csv")).times_s, TWO_BY_THREE[:1])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("iteration;worker;seconds\n1;0;0.1\n", "has a single column"),
+        ("0.1,0.2\n0.1,0.2\n", "has numbers in place of a header"),
+        ("worker,start_time,end_time\n0,1700000000,1700000001\n1,1700000000,1700000002\n", "look like dates"),
+        ("step,epoch\n1,1\n2,1\n", "has no column that can be times"),
         (LONG.replace("duration_ms", "speed"), "has no column that can be times, beside worker="),
         (LONG.replace("113", "-113"), "times must be finite and not negative"),
         (LONG.replace("113", "113ms"), "column duration_ms, row 43 (counted from 0): '113ms' must be a number"),

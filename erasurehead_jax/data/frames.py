@@ -39,7 +39,7 @@ def require_file(path: Path, endings: tuple[str, ...], field: str) -> None:
     """Raises ConfigError unless the path is a file that is not empty and has one of the endings."""
     if not path.is_file():
         raise ConfigError(f"{field}={path}: {'is not a file' if path.exists() else 'no such file'}")
-    if endings and not path.name.endswith(endings):
+    if endings and not path.name.lower().endswith(endings):
         raise ConfigError(
             f"{field}={path}: must end in {' or '.join([*filter(None, [', '.join(endings[:-1])]), endings[-1]])}"
         )

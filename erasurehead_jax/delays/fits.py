@@ -8,13 +8,22 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from erasurehead_jax.errors import ConfigError
+
 Times = Float[np.ndarray, "rounds workers"]  # nan: no time
 Some = Float[np.ndarray, " times"]
 Settings = dict[str, Any]  # of a model, as in configs/delay
 
 MOST_TIMES = 10_000  # that are used, in whole rounds at even distances
 FOLDS = 5  # stretches of rounds, each held out once
-STRAY, SPREAD = 1e-3, 3.0  # every density has this share of a log-normal, so many times wider than the times
+STRAY, SPREAD, WIDTH = (
+    1e-3,
+    3.0,
+    1.0,
+)  # every density has this share of a log-normal, so many times wider than the times
+STARTS = ((0.5, 0.99), (0.01, 0.5), (0.1, 0.6), (0.25, 0.75))  # quantiles at which a mixture's parts begin
+START_TIMES, START_STEPS, STEPS = 2_000, 50, 300
+SAME = 1e-5  # relative range of times below which they are the same
 PER_PARAMETER = 3.0  # nats of held-out likelihood that a further parameter must earn
 TINY = 1e-300  # a share of nothing has a logarithm too
 GRID = 4001  # quantiles of a mixture are found between so many
@@ -54,21 +63,30 @@ class SlowTimes:
 
 
 def _slow_times(times: Some) -> tuple[float, ...]:
-    """By expectation maximization, which ends early where there is no mixture: then its likelihood tells."""
+    """By expectation maximization, from the best of several starts, which some of the times choose."""
+    logs = np.log(times)
+    centre, spread = float(logs.mean()), float(logs.std())
+    scaled = ((logs - centre) / spread)[:, None]
+    some = scaled[:: max(1, len(scaled) // START_TIMES)]
+    found = [_mixture(some, np.quantile(some, shares)[:, None], START_STEPS) for shares in STARTS]
+    best = _mixture(scaled, max(found, key=lambda each: each.lower_bound_).means_, STEPS)
+    means, weights = best.means_[:, 0], best.weights_
+    fast, slow = means.argsort()
+    sigma = spread * float(np.sqrt(best.covariances_[0, 0]))
+    factor = float(np.exp(spread * (means[slow] - means[fast])))
+    return float(np.exp(centre + spread * means[fast])), sigma, float(weights[slow]), factor
+
+
+def _mixture(scaled: Float[np.ndarray, "times 1"], means: Float[np.ndarray, "2 1"], steps: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    logs = np.log(times)[:, None]
-    middle, end = np.quantile(logs, 0.5), np.quantile(logs, 0.99)
-    start = [[middle], [max(end, middle + 0.1)]]
-    mixture: Any = GaussianMixture(2, covariance_type="tied", tol=1e-7, max_iter=300, means_init=start, random_state=0)
+    apart = means + np.array([[0.0], [1e-3]])  # not the same
+    settings: dict[str, Any] = {"covariance_type": "tied", "tol": 1e-7, "reg_covar": 1e-12, "random_state": 0}
+    mixture = GaussianMixture(2, max_iter=steps, means_init=apart, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(logs)
-    means, weights = mixture.means_[:, 0], mixture.weights_
-    fast, slow = means.argsort()
-    spread = float(np.sqrt(mixture.covariances_[0, 0]))
-    return float(np.exp(means[fast])), spread, float(weights[slow]), float(np.exp(means[slow] - means[fast]))
+        return mixture.fit(scaled)
 
 
 def _with_two(law: Any, times: Some) -> tuple[float, ...]:
@@ -168,10 +186,14 @@ def fit_times(times_s: Times) -> list[Fit]:
     """Every family fitted to all times alike, and to times divided by each worker's median; the preferred one first.
 
     One is preferred over another if the likelihood of held-out stretches of rounds is larger by `PER_PARAMETER` nats
-    for each parameter that it has more. A time of zero counts as the smallest one above it.
+    for each parameter that it has more. A time of zero counts as the smallest one above it. Raises ConfigError if no
+    time is above zero.
     """
     times = _some_rounds(times_s)
-    times = np.maximum(times, times[times > 0].min(initial=np.inf)) if (times > 0).any() else times + 1.0
+    if not (times > 0).any():
+        raise ConfigError("times: all are 0 or missing; there is nothing to fit")
+    times = np.maximum(times[np.isfinite(times).any(1)], times[times > 0].min())
+    times = times.T if len(times) == 1 else times  # with one round, workers are held out
     found = [fit for unequal in (False, True) for fit in _fits(times, unequal)]
     return sorted(found, key=lambda fit: -fit.score)
 
@@ -181,6 +203,7 @@ def _fits(times: Times, unequal: bool) -> list[Fit]:
         return []
     folds = [part for part in np.array_split(np.arange(len(times)), FOLDS) if len(part)] if len(times) > 1 else []
     likely = {family.name: 0.0 for family in FAMILIES}
+    failed: set[str] = set()
     for fold in folds:
         rest = np.delete(times, fold, axis=0)
         factors = _factors(rest) if unequal else np.ones(times.shape[1])
@@ -188,12 +211,18 @@ def _fits(times: Times, unequal: bool) -> list[Fit]:
         scale = np.log(np.broadcast_to(factors, (len(fold), times.shape[1]))[np.isfinite(times[fold])]).sum()
         stray = np.log(STRAY) + _wide(seen).logpdf(new)
         for family in FAMILIES:
-            density = np.log(1 - STRAY) + _law(family, seen).logpdf(new)
+            try:
+                density = np.log(1 - STRAY) + _law(family, seen).logpdf(new)
+            except (ValueError, FloatingPointError, stats.FitError):
+                failed.add(family.name)
+                continue
             likely[family.name] += float(np.logaddexp(density, stray).sum() - scale)
     factors, count = (_factors(times) if unequal else None), int(np.isfinite(times).sum())
     all_times = _known(times if factors is None else times / factors)
     made = []
     for family in FAMILIES:
+        if family.name in failed:
+            continue
         parameters = _estimate(family, all_times)
         score = likely[family.name] - PER_PARAMETER * (family.parameters + unequal)
         gap = float(stats.kstest(all_times, family.law(*parameters).cdf).statistic)
@@ -225,16 +254,16 @@ def _law(family: Family, times: Some) -> Any:
 
 def _estimate(family: Family, times: Some) -> tuple[float, ...]:
     """The family's parameters; times that are all the same are spread a little."""
-    if np.ptp(times) <= 1e-9 * times.max():
+    if np.ptp(times) <= SAME * times.max():
         times = (
-            times * np.linspace(1 - 1e-6, 1 + 1e-6, len(times)) if len(times) > 1 else times[0] * np.array([1, 1.001])
+            times * np.linspace(1 - SAME, 1 + SAME, len(times)) if len(times) > 1 else times[0] * np.array([1, 1.001])
         )
     return family.estimate(times)
 
 
 def _wide(times: Some) -> Any:
     logs = np.log(times)
-    return stats.lognorm(SPREAD * max(float(logs.std()), 0.01), scale=np.exp(logs.mean()))
+    return stats.lognorm(max(SPREAD * float(logs.std()), WIDTH), scale=np.exp(logs.mean()))
 
 
 def best_by_family(found: Sequence[Fit]) -> list[Fit]:

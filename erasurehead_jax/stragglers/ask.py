@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, cast
 
-import equinox as eqx
 import hydra
 import jax
 import numpy as np
@@ -13,42 +12,47 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from erasurehead_jax.caches import keep_compiled
-from erasurehead_jax.delays import Trace
 from erasurehead_jax.delays.recording import read_recording
+from erasurehead_jax.delays.trace import Trace
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.job import build_data, build_sampling, make_optimizer
 from erasurehead_jax.placement import placed
 from erasurehead_jax.rundir.metrics import why_no_metric
+from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.schemes import named_scheme
 from erasurehead_jax.settings import CONFIG_DIR, WhatIfSettings, check_values, nearest, require_keys
 from erasurehead_jax.simulation.rounds import Point
-from erasurehead_jax.stragglers.advice import Advice, advise
+from erasurehead_jax.stragglers.advice import Advice, advise, complete_times
+from erasurehead_jax.stragglers.candidates import Candidate
+from erasurehead_jax.stragglers.report import PLAIN, size, stem, writing
 from erasurehead_jax.studies.grid import GridPoint
-from erasurehead_jax.studies.study import Study, progress_bar
+from erasurehead_jax.studies.study import Study, Trained, progress_bar
 
 TIMES = ("workers", "compute_s", "overhead_s", "seed")
 TRAINING = ("data", "objective", "optimizer", "rounds", "seeds", "targets", "l2", "batch", "evaluate_every", "x64")
 TRAINED = 6  # candidates that are trained, beside uncoded and ignoring stragglers
 
 
-def ask(path: str, settings: list[str], out: str | None, console: Console) -> None:
+def ask(path: str, settings: list[str], unit: str | None, out: str | None, console: Console) -> None:
     """Prints advice on a recording, and writes it into a folder. Raises ConfigError for what cannot be used."""
     keep_compiled()
-    config = _config(settings)
-    recording = read_recording(path, "advise")
-    for note in [f"{path}: {len(recording.times_s)} rounds of {len(recording.workers)} workers", *recording.notes]:
-        console.print(note, highlight=False, soft_wrap=True)
-    given = any(each.startswith("workers=") for each in settings)
-    workers = config["workers"] if given else None
+    config, with_data = _config(settings), any(each.startswith("data=") for each in settings)
+    recording = read_recording(path, unit=unit)
+    for note in [f"{path}: {size(recording)}", *recording.notes]:
+        console.print(note, **PLAIN)
+    workers = config["workers"] if any(each.startswith("workers=") for each in settings) else None
     found = advise(recording, workers, config["compute_s"], config["overhead_s"], config["seed"])
+    study = _study(found, config) if with_data else None
     console.print(found.terminal_table())
-    folder = Path(out) if out is not None else Path("outputs") / f"advice-{Path(path).name.split('.')[0]}"
-    found.save(folder)
+    folder = Path(out) if out is not None else Path("outputs") / f"advice-{stem(path)}"
+    with writing(folder):
+        found.save(folder)
     for line in found.lines():
-        console.print(line, highlight=False, soft_wrap=True)
-    if any(each.startswith("data=") for each in settings):
-        _train(found, config, folder, console)
-    console.print(f"all candidates: {folder / 'advice.csv'}", highlight=False, soft_wrap=True)
+        console.print(line, **PLAIN)
+    commands = [found.command] if study is None else _train(found, study, folder, console)
+    for command in commands:
+        console.print(command, **PLAIN)
+    console.print(f"all candidates: {folder / 'advice.csv'}", **PLAIN)
 
 
 def _config(settings: list[str]) -> dict[str, Any]:
@@ -71,35 +75,57 @@ def _config(settings: list[str]) -> dict[str, Any]:
     return config
 
 
-def _train(found: Advice, config: dict[str, Any], folder: Path, console: Console) -> None:
-    """Trains the best candidates on the data, with resampled rounds of the same workers, and says which is first."""
+def _study(found: Advice, config: dict[str, Any]) -> Study:
+    """The best candidates, to be trained on the data with resampled rounds of the same workers."""
     jax.config.update("jax_enable_x64", config["x64"])
     objective, dataset = build_data(config)
     if problem := why_no_metric(objective, dataset):
         raise ConfigError(f"{problem}, and without it no time to a target can be measured")
-    replay = Trace(found.recording.path, resample="rounds" if found.workers <= len(found.recording.workers) else True)
+    times_s = complete_times(found.recording)
+    if not np.isfinite(times_s).all():
+        raise ConfigError(f"{found.recording.path}: has answers that never come; ask for advice on them without data")
     computed_s = config["compute_s"] * (found.recording.load or 1 / found.workers)  # is part of the recorded times
-    delay = eqx.tree_at(lambda replay: replay.times_s, replay, np.maximum(replay.times_s - np.float32(computed_s), 0))
+    resample = "rounds" if found.workers <= times_s.shape[1] else True
+    delay = Trace(np.maximum(times_s - computed_s, 0), resample)
     rows = len(dataset.train)
     l2 = 1 / rows if config["l2"] is None else config["l2"]
     sampling = build_sampling(config | {"blocks": found.workers}, rows)
     costs = config["compute_s"], config["overhead_s"], make_optimizer(config), l2, sampling
-    names = [found.taken, found.of("uncoded"), found.of("ignore_stragglers"), *found.scores]
-    chosen = list({score.candidate.name: score.candidate for score in names}.values())[: TRAINED + 3]
-    points = []
-    for made in chosen:
-        scheme = named_scheme(made.scheme, found.workers, made.load, made.wait_for)
-        scheme = scheme if made.placement is None else placed(scheme, made.placement)
-        labels = {"scheme": made.scheme, "load": made.load, "wait_for": made.wait_for, "late": "cancel"}
-        labels["placement"] = "given" if made.placement is None else "balanced"
-        points.append(GridPoint(labels, Point(scheme, delay, "cancel", *costs)))
+    points = [
+        GridPoint(_labels(made), Point(_scheme(made, found.workers), delay, "cancel", *costs))
+        for made in _chosen(found)
+    ]
     seeds = list(range(config["seed"], config["seed"] + config["seeds"]))
     targets = config["targets"]
     aims = None if targets is None else [float(each) for each in (targets if isinstance(targets, list) else [targets])]
-    study = Study(points, seeds, config["rounds"], config["evaluate_every"], None, aims, dataset, objective, [])
-    with progress_bar(len(points) * len(seeds)) as bar:
+    return Study(points, seeds, config["rounds"], config["evaluate_every"], None, aims, dataset, objective, [])
+
+
+def _chosen(found: Advice) -> list[Candidate]:
+    """The candidate to take, uncoded, ignoring stragglers and the best others."""
+    scores = [found.taken, found.of("uncoded"), found.of("ignore_stragglers"), *found.scores]
+    return list({score.candidate.name: score.candidate for score in scores}.values())[: TRAINED + 3]
+
+
+def _labels(made: Candidate) -> dict[str, Any]:
+    labels = {"scheme": made.scheme, "load": made.load, "wait_for": made.wait_for, "late": "cancel"}
+    return labels | {"placement": "given" if made.placement is None else "balanced"}
+
+
+def _scheme(made: Candidate, workers: int) -> Scheme:
+    scheme = named_scheme(made.scheme, workers, made.load, made.wait_for)
+    return scheme if made.placement is None else placed(scheme, made.placement)
+
+
+def _train(found: Advice, study: Study, folder: Path, console: Console) -> list[str]:
+    """Trains, says which candidate is first, and returns the command of the best for each target."""
+    with progress_bar(len(study.points) * len(study.seeds)) as bar:
         trained = study.run(bar)
     trained.save(folder)
-    console.print(f"By time to the target on {dataset.name}, with {len(seeds)} seeds:", highlight=False)
+    assert study.dataset is not None and isinstance(trained, Trained)
+    console.print(f"By time to the target on {study.dataset.name}, which decides:", highlight=False)
     for line in trained.lines():
         console.print(line, highlight=False, soft_wrap=isinstance(line, str))
+    best = {each.best for each in trained.recommendations}
+    chosen = zip(study.points, _chosen(found), strict=True)
+    return [found.command_for(made) for point, made in chosen if point.name() in best]

@@ -56,12 +56,13 @@ def candidates(times_s: Times, compute_s: float, recorded_load: float, place: bo
     """Uncoded, ignoring stragglers, exact coding and ErasureHead with sensible loads, r and, if `place`, placements.
 
     A worker's time is its recorded one and, for what it holds beyond `recorded_load` of the data, its share of
-    `compute_s`. Rounds with a placement are those of a placement found on other rounds, so that chance does not count.
+    `compute_s`; if it holds less, it is shorter. Rounds with a placement are those of one that was found on other
+    rounds, so that chance does not count.
     """
     workers = times_s.shape[1]
     waits = sorted({max(1, round(share * workers)) for share in WAITED} | {workers - 1} - {0})
     waits = [r for r in waits if r < workers]
-    slower_s = lambda load: times_s + compute_s * max(0.0, load / workers - recorded_load)
+    slower_s = lambda load: np.maximum(times_s + compute_s * (load / workers - recorded_load), 0.0)
     found = [*_play("uncoded", 1, slower_s(1), [workers])]
     found += _play("ignore_stragglers", 1, slower_s(1), waits)
     for load in (load for load in LOADS if workers % load == 0 and load < workers):
@@ -81,14 +82,16 @@ def candidates(times_s: Times, compute_s: float, recorded_load: float, place: bo
 
 def _better(balanced_s: Float[np.ndarray, " rounds"], given_s: Float[np.ndarray, " rounds"]) -> bool:
     """Whether rounds are shorter by more than what is worth a word, and by more than chance."""
+    if not np.isfinite([balanced_s.mean(), given_s.mean()]).all():
+        return bool(balanced_s.mean() < given_s.mean())
     gain_s = given_s - balanced_s
     error_s = float(gain_s.std()) / np.sqrt(len(gain_s))
     return bool(gain_s.mean() > max(WORTH * given_s.mean(), SURE * error_s))
 
 
-def stretches(rounds: int) -> Int[np.ndarray, " rounds"]:
+def stretches(rounds: int, length: int | None = None) -> Int[np.ndarray, " rounds"]:
     """The number of the stretch that each round is in: rounds close to each other are alike."""
-    return np.arange(rounds) // min(STRETCH, max(1, rounds // STRETCH))
+    return np.arange(rounds) // (length or min(STRETCH, max(1, rounds // STRETCH)))
 
 
 def _placed(scheme: Scheme, times_s: Times) -> tuple[Int[np.ndarray, " k"] | None, Times]:

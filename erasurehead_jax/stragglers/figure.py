@@ -13,6 +13,7 @@ from erasurehead_jax.studies.heat_map import plain_logarithms
 
 MOST_ROUNDS = 400  # that the picture has; each is the median of several
 QUANTILES = 200
+MOST_NAMES = 32  # of workers
 
 
 def trace_figure(recording: Recording, fit: Fit, path: Path) -> None:
@@ -26,6 +27,8 @@ def trace_figure(recording: Recording, fit: Fit, path: Path) -> None:
     extent = (0.0, float(len(times)), times.shape[1] - 0.5, -0.5)
     image = left.imshow(shown.T, aspect="auto", cmap="magma_r", norm=norm, interpolation="nearest", extent=extent)
     plain_logarithms(figure.colorbar(image, ax=left).ax.yaxis)
+    if times.shape[1] <= MOST_NAMES:
+        left.set_yticks(range(times.shape[1]), recording.workers)
     left.set(xlabel="round", ylabel="worker", title=f"all times, {unit}; white: missing")
 
     order = np.argsort(np.nan_to_num(np.nanmedian(_filled(times), axis=0)))
@@ -34,7 +37,7 @@ def trace_figure(recording: Recording, fit: Fit, path: Path) -> None:
     at = np.arange(len(some))
     middle.vlines(at, ends[0], ends[2], color="0.6", linewidth=3)
     middle.plot(at, ends[1], "k_", markersize=8)
-    labels = [recording.workers[j] for j in some] if len(some) <= 32 else []
+    labels = [recording.workers[j] for j in some] if len(some) <= MOST_NAMES else []
     middle.set_xticks(at if labels else [], labels, rotation=90 if max(map(len, labels), default=0) > 2 else 0)
     what = "worker" if len(some) == len(order) else f"{len(some)} of {len(order)} workers"
     middle.set(yscale="log", xlabel=f"{what}, by median", ylabel=unit, title="medians, 5 to 95 % of the rounds")

@@ -1,25 +1,30 @@
 """The report on recorded times: who is slow, what that costs, and which model fits."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from erasurehead_jax.delays.fits import Fit, best_by_family, fit_times
 from erasurehead_jax.delays.recording import NORMALISED, Recording, read_recording
+from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.stragglers.figure import trace_figure
-from erasurehead_jax.stragglers.summary import FAST, SLOW, Summary, Worker, summarize
+from erasurehead_jax.stragglers.summary import FAST, FEW, SLOW, Summary, Worker, summarize
 
-FEW = 10  # rounds, below which little is known
+POOR = 0.1  # gap between distribution functions
 MOST_WORKERS = 12  # that tables have
 STAYS_SLOW = 0.1  # share of the variance between workers, from which on workers differ
 UNLIKE = 100  # times as slow as others: another unit of time is likely
 
 Rows = list[dict[str, str]]
+PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # of lines on the console
 
 
 class Traced(NamedTuple):
@@ -44,28 +49,43 @@ class Traced(NamedTuple):
         ]
         if found.rounds < FEW:
             said.append(
-                f"Only {found.rounds} rounds: little is known of how long workers stay slow, and of rare times."
+                f"Rounds are few ({found.rounds}): little is known of how long workers stay slow, and of rare times."
             )
         said += self._slow_workers()
-        between = f"{found.between:.0%} of the variance of log times lies between workers"
-        if found.between >= STAYS_SLOW or found.lag_1 >= STAYS_SLOW:
-            said.append(
-                f"{between}, and a worker's times are correlated by {found.lag_1:.2f} from one round to the next: slow "
-                "workers stay slow, so that it matters who shares blocks with whom (placement=balanced)."
-            )
-        else:
-            said.append(f"{between}: workers are alike, and who is slow changes from round to round.")
+        said.append(self._persistence())
         if found.slow_rounds:
             some = ", ".join(map(str, found.slow_rounds[:5])) + (", ..." if len(found.slow_rounds) > 5 else "")
             said.append(
-                f"{len(found.slow_rounds)} of {found.rounds} rounds are slow for everybody, and no code helps: {some}."
+                f"{len(found.slow_rounds)} of {found.rounds} rounds (counted from 0) are slow for nearly everybody, "
+                f"and no code helps: {some}."
             )
         said.append(
-            f"Best model: {best.name}; its distribution function is within {best.gap:.2g} of the recorded one"
-            f"{', a poor fit: replay the recording rather than the model' if best.gap > 0.1 else ''}. In "
+            f"Best model: {best.name}, within {best.gap:.2g} of the recorded distribution function; it is in "
             f"{self.folder / 'delay' / 'fitted.yaml'}."
         )
+        if best.gap > POOR:
+            said.append("That is a poor fit: replay the recording rather than the model.")
+        elif self._stays_slow and best.factors is None:
+            said.append("It draws workers independently, and here they stay slow: replay the recording instead.")
         return said
+
+    @property
+    def _stays_slow(self) -> bool:
+        return bool(self.summary.between >= STAYS_SLOW or self.summary.lag_1 >= STAYS_SLOW)
+
+    def _persistence(self) -> str:
+        found = self.summary
+        if np.isnan(found.between):
+            return "Whether workers differ cannot be told from so few times."
+        between = f"{found.between:.0%} of the variance of log times lies between workers"
+        if found.between >= STAYS_SLOW:
+            return (
+                f"{between}: slow workers stay slow, and it matters who shares blocks with whom (placement=balanced)."
+            )
+        if found.lag_1 >= STAYS_SLOW:
+            lag = f"what a worker takes is correlated by {found.lag_1:.2f} from one round to the next"
+            return f"{between}, but {lag}: workers are slow for several rounds."
+        return f"{between}: workers are alike, and who is slow changes from round to round."
 
     def _slow_workers(self) -> list[str]:
         groups: dict[str, list[Worker]] = {}
@@ -75,7 +95,8 @@ class Traced(NamedTuple):
         said = []
         for words, members in groups.items():
             ratios = [worker.ratio for worker in members]
-            span = f"{min(ratios):.2g}" + (f" to {max(ratios):.2g}" if len(members) > 1 else "")
+            low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
+            span = low if low == high else f"{low} to {high}"
             how = f" ({span} times as long as the fast ones)" if max(ratios) >= SLOW else ""
             said.append(f"{_named([worker.name for worker in members])}: {words}{how}.")
         return (
@@ -90,8 +111,8 @@ class Traced(NamedTuple):
             {
                 "worker": worker.name,
                 "median": f"{worker.median_s:.4g}",
-                "times the fast ones'": f"{worker.ratio:.2f}",
-                "last in": f"{worker.last:.0%}",
+                "times the fast ones, when slow": f"{worker.ratio:.2f}",
+                "the last one in": f"{worker.last:.0%}",
                 "saves if as fast as the median one": f"{worker.saved_s:.3g} ({worker.saved_s / found.all_s:.0%})",
                 "": worker.words,
             }
@@ -139,34 +160,43 @@ def trace(
     file that is no recording.
     """
     console = console or Console(quiet=True)
-    read = [read_recording(str(path), "trace", unit) for path in paths]
+    read = [read_recording(str(path), unit=unit) for path in paths]
+    names = [stem(recording.path) for recording in read]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"FILE={twice}: is the name of several recordings; report on them one by one, with --out")
     found = []
     for recording in read:
-        folder = Path(out) if out is not None else Path("outputs") / f"trace-{_stem(recording.path)}"
-        console.print(f"[bold]{recording.path}[/bold]: {_size(recording)}", highlight=False, soft_wrap=True)
+        folder = Path(out) if out is not None else Path("outputs") / f"trace-{stem(recording.path)}"
+        console.print(f"{recording.path}: {size(recording)}", **PLAIN)
         for note in [*recording.notes, *_doubts(recording)]:
-            console.print(f"  {note}", highlight=False, soft_wrap=True)
+            console.print(f"  {note}", **PLAIN)
         summary = summarize(recording.times_s, recording.workers)
         traced = Traced(recording, summary, fit_times(recording.times_s), folder)
         for title, rows in traced.tables().items():
             console.print(_terminal(title, rows))
         for line in traced.lines():
-            console.print(line, highlight=False, soft_wrap=True)
-        _save(traced)
-        console.print(f"report: {folder / 'trace.md'}, figure: {folder / 'trace.png'}", soft_wrap=True, highlight=False)
+            console.print(line, **PLAIN)
+        with writing(folder):
+            _save(traced)
+        console.print(f"report: {folder / 'trace.md'}, figure: {folder / 'trace.png'}", **PLAIN)
         found.append(traced)
     for line in _about_loads(found):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, **PLAIN)
     return found
 
 
-def _size(recording: Recording) -> str:
+def size(recording: Recording) -> str:
+    """How much was recorded, in words."""
     rounds, workers = recording.times_s.shape
     missing = int(np.isnan(recording.times_s).sum())
-    return f"{rounds} rounds of {workers} workers" + (f", {missing} times missing" if missing else "")
+    return f"{rounds} rounds of {workers} workers" + (f", {missing} of the times missing" if missing else "")
 
 
 def _doubts(recording: Recording) -> list[str]:
+    if recording.unused and np.isnan(recording.times_s).any():
+        return [
+            "missing times are answers that the run did not use, mostly late ones: workers look faster than they are"
+        ]
     medians = np.nanmedian(np.where(np.isfinite(recording.times_s).any(0), recording.times_s, 0), axis=0)
     medians = medians[medians > 0]
     if len(medians) and medians.max() > UNLIKE * np.quantile(medians, FAST, method="lower"):
@@ -177,10 +207,12 @@ def _doubts(recording: Recording) -> list[str]:
 def _about_loads(found: Sequence[Traced]) -> list[str]:
     """How the median time depends on the load, if recordings have at least two different ones."""
     known = [(each.recording.load, each.summary.median_s) for each in found if each.recording.load is not None]
-    if len({load for load, _ in known}) < 2:
+    if len({load for load, _ in known}) < 2 or any(each.unit == "" for each in found):
         return []
     loads, medians_s = map(np.array, zip(*known, strict=True))
     slope_s, start_s = np.polyfit(loads, medians_s, 1)
+    if slope_s <= 0:
+        return [f"Over {len(known)} recordings with different loads, the median time does not grow with the load."]
     return [
         f"Over {len(known)} recordings with loads from {loads.min():.3g} to {loads.max():.3g} of the data, the median "
         f"time is about {start_s:.3g} + {slope_s:.3g} x load s: compute_s={slope_s:.3g}."
@@ -188,14 +220,14 @@ def _about_loads(found: Sequence[Traced]) -> list[str]:
 
 
 def _save(traced: Traced) -> None:
-    (traced.folder / "delay").mkdir(parents=True, exist_ok=True)
+    (traced.folder / "delay").mkdir(exist_ok=True)
     best = traced.fits[0]
     comment = (
         f"# {best.name}, fitted to {traced.recording.path}; use it with --config-dir {traced.folder} delay=fitted\n"
     )
     (traced.folder / "delay" / "fitted.yaml").write_text(comment + OmegaConf.to_yaml(_rounded(best.settings())))
     trace_figure(traced.recording, best, traced.folder / "trace.png")
-    parts = [f"# {traced.recording.path}", f"{_size(traced.recording)}.", *traced.recording.notes, *traced.lines()]
+    parts = [f"# {traced.recording.path}", f"{size(traced.recording)}.", *traced.recording.notes, *traced.lines()]
     parts += [f"## {title[0].upper()}{title[1:]}\n\n{_markdown(rows)}" for title, rows in traced.tables().items()]
     parts.append("![Times of workers and rounds, workers' ranges, and quantiles beside the model's](trace.png)")
     (traced.folder / "trace.md").write_text("\n\n".join(parts) + "\n")
@@ -238,11 +270,11 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _terminal(title: str, rows: Rows) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for name in rows[0] if rows else []:
         table.add_column(name, justify="left" if name in ("", "worker", "model", "settings") else "right")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(escape, row.values()))
     return table
 
 
@@ -253,5 +285,16 @@ def _markdown(rows: Rows) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _stem(path: str) -> str:
-    return Path(path).name.split(".")[0]
+def stem(path: str) -> str:
+    """The name of a file without its ending."""
+    return re.sub(r"\.(csv|npz|npy)(\.[a-z0-9]+)?$", "", Path(path).name, flags=re.IGNORECASE)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Creates the folder. Raises ConfigError if it, or what the block writes into it, cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ConfigError(f"--out={folder}: cannot be written ({error.strerror or error})") from error

@@ -5,13 +5,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from erasurehead_jax.errors import ConfigError
+
 Times = Float[np.ndarray, "rounds workers"]  # nan: no time
 
 SLOW = 1.5  # times as long as the fast workers take, from which on a worker or a round is slow
 FAST = 0.25  # the share of workers that are taken for the fast ones
+FEW = 10  # rounds, below which little is known
 STRETCHES, SHORTEST = 10, 5  # into which rounds are divided, and the rounds that one has at least
 THROUGHOUT = 0.9  # of the stretches
 SEVERAL = 2  # slow stretches: a single one may be chance
+ABSENT = 3  # missing rounds at the beginning or end that are worth a word
 
 
 class Worker(NamedTuple):
@@ -19,7 +23,7 @@ class Worker(NamedTuple):
 
     name: str
     median_s: float
-    ratio: float  # of its median to that of the fast workers
+    ratio: float  # of its median to that of the fast workers, in the stretches in which it is slow, if there are any
     last: float  # the share of rounds in which it is the last one
     saved_s: float  # by which a round that waits for all is shorter if it takes the median worker's time
     words: str  # when it is slow or absent; empty if it never is
@@ -42,26 +46,28 @@ class Summary(NamedTuple):
     median_s: float
     all_s: float  # mean time of a round that waits for all
     between: float  # share of the variance of log times that lies between workers
-    lag_1: float  # autocorrelation of a worker's log times, less its mean
-    slow_rounds: list[int]  # counted from 0: even the fast workers are slow
+    lag_1: float  # autocorrelation of a worker's log times, less its mean and those of the rounds
+    slow_rounds: list[int]  # counted from 0: three in four workers take much longer than they mostly do
     without: list[Without]
 
 
 def summarize(times_s: Times, names: list[str]) -> Summary:
-    """The statistics of a recording. A worker's missing times count as nothing at all, not as zero."""
+    """The statistics of a recording. A worker's missing times count as nothing at all, not as zero.
+
+    Raises ConfigError if no time is above zero.
+    """
+    if not (times_s > 0).any():
+        raise ConfigError("times: all are 0 or missing")
     known = np.isfinite(times_s)
-    slow, bounds = _slow_stretches(times_s)
+    slow, ratios, bounds = _slow_stretches(times_s)
     medians_s = np.array([_median(column) for column in times_s.T])
-    fast_s = np.nanquantile(medians_s, FAST, method="lower")
     filled = np.where(known, times_s, -np.inf)
     last_s, middle_s = filled.max(1), np.nanmedian(_with_a_time(times_s), axis=1)
     saved_s = _saved_s(filled, middle_s)
     last = (filled == last_s[:, None]).mean(0)
     workers = [
         Worker(name, median_s, ratio, float(last[j]), float(saved_s[j]), _words(slow[:, j], bounds, known[:, j]))
-        for j, (name, median_s, ratio) in enumerate(
-            zip(names, medians_s.tolist(), (medians_s / fast_s).tolist(), strict=True)
-        )
+        for j, (name, median_s, ratio) in enumerate(zip(names, medians_s.tolist(), ratios, strict=True))
     ]
     logs = np.log(np.where(times_s > 0, times_s, np.nan))
     return Summary(
@@ -71,7 +77,7 @@ def summarize(times_s: Times, names: list[str]) -> Summary:
         median_s=_median(times_s),
         all_s=float(last_s.mean()),
         between=between_workers(logs),
-        lag_1=lag_1(logs),
+        lag_1=lag_1(logs - _round_means(logs)),
         slow_rounds=_slow_rounds(times_s),
         without=_without(filled, middle_s, names),
     )
@@ -103,6 +109,11 @@ def lag_1(logs: Times) -> float:
     return float((rest[1:] * rest[:-1]).sum() / square) if square > 0 else 0.0
 
 
+def _round_means(logs: Times) -> Float[np.ndarray, "rounds 1"]:
+    known = np.isfinite(logs)
+    return (np.where(known, logs, 0).sum(1) / np.maximum(known.sum(1), 1))[:, None]
+
+
 def _median(values: np.ndarray) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else float("nan")
@@ -113,14 +124,24 @@ def _with_a_time(times_s: Times) -> Times:
     return np.where(np.isfinite(times_s).any(1, keepdims=True), times_s, 0.0)
 
 
-def _slow_stretches(times_s: Times) -> tuple[Bool[np.ndarray, "stretches workers"], list[tuple[int, int]]]:
-    """The stretches in which each worker is slow, and their first and last rounds."""
+def _slow_stretches(
+    times_s: Times,
+) -> tuple[Bool[np.ndarray, "stretches workers"], list[float], list[tuple[int, int]]]:
+    """The stretches in which each worker is slow, how many times as slow it is then, and their first and last rounds.
+
+    A worker that is never slow has the ratio of all its rounds.
+    """
     count = min(STRETCHES, max(1, len(times_s) // SHORTEST))
     parts = np.array_split(np.arange(len(times_s)), count)
     medians = np.array([[_median(column) for column in times_s[part].T] for part in parts])
     absent = np.isnan(medians).all(1, keepdims=True)
     fast = np.nanquantile(np.where(absent, 0.0, medians), FAST, axis=1, keepdims=True, method="lower")
-    return medians > SLOW * fast, [(int(part[0]), int(part[-1])) for part in parts]
+    slow = medians > SLOW * fast
+    with np.errstate(invalid="ignore"):
+        each = medians / np.where(fast > 0, fast, np.nan)
+    counted = np.where(slow.sum(0) >= SEVERAL, slow, True)
+    ratios = [_median(column[some]) for column, some in zip(each.T, counted.T, strict=True)]
+    return slow, ratios, [(int(part[0]), int(part[-1])) for part in parts]
 
 
 def _words(
@@ -130,8 +151,9 @@ def _words(
     if not known.any():
         return "never answers"
     said, rounds = [], np.flatnonzero(known)
-    absences = int((~known[rounds[0] : rounds[-1] + 1]).sum())
-    if rounds[0] > 0:
+    first, last = rounds[0] >= ABSENT, len(known) - 1 - rounds[-1] >= ABSENT
+    missing = int((~known[rounds[0] if first else 0 : rounds[-1] + 1 if last else None]).sum())
+    if first:
         said.append(f"joins in round {rounds[0]}")
     if slow.mean() >= THROUGHOUT:
         said.append("slow throughout")
@@ -144,10 +166,10 @@ def _words(
             said.append(f"slow up to about round {bounds[where[-1]][1]}")
         else:
             said.append(f"slow in {slow.sum()} of {len(slow)} stretches of rounds")
-    if rounds[-1] < len(known) - 1:
+    if last:
         said.append(f"no more answers after round {rounds[-1]}")
-    if absences:
-        said.append(f"{absences} times missing in between")
+    if missing:
+        said.append(f"{missing} of its times {'is' if missing == 1 else 'are'} missing")
     return ", ".join(said)
 
 
@@ -162,9 +184,10 @@ def _saved_s(filled: Times, middle_s: Float[np.ndarray, " rounds"]) -> Float[np.
 
 
 def _slow_rounds(times_s: Times) -> list[int]:
-    absent = np.isnan(times_s).all(1, keepdims=True)
-    fast = np.nanquantile(np.where(absent, 0.0, times_s), FAST, axis=1, method="lower")
-    return np.flatnonzero(fast > SLOW * np.median(fast)).tolist()
+    medians = np.array([_median(column) for column in times_s.T])
+    with np.errstate(invalid="ignore"):
+        relative = _with_a_time(times_s / np.where(medians > 0, medians, np.nan))
+    return np.flatnonzero(np.nanquantile(relative, FAST, axis=1, method="lower") > SLOW).tolist()
 
 
 def _without(filled: Times, middle_s: Float[np.ndarray, " rounds"], names: list[str]) -> list[Without]:
