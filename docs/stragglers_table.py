@@ -36,7 +36,7 @@ def row(path: Path) -> str:
         f"{second.family.name} {second.held_out - best.held_out:.2f}",
         f"{best.gap:.2f}",
         advice.taken.candidate.name,
-        f"{gain:.2f} ({low:.2f} to {high:.2f})",
+        f"{gain:.2f} ({low:.2f} to {high:.2f})" if advice.taken.sure else f"{gain:.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 

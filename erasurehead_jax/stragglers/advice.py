@@ -13,7 +13,7 @@ from scipy.stats import binom
 from erasurehead_jax.delays.recording import INCOMPLETE, NORMALISED, Recording
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.rundir.files import replacing
-from erasurehead_jax.stragglers.candidates import STRETCH, Candidate, candidates
+from erasurehead_jax.stragglers.candidates import Candidate, candidates
 from erasurehead_jax.stragglers.summary import ABSENT, FEW, lag_1
 
 MOST_ROUNDS = 300  # recorded rounds that are used, evenly spaced
@@ -41,11 +41,15 @@ class Score(NamedTuple):
         return self.round_s / self.progress if self.progress > 0 else np.inf
 
     def gain(self, over: "Score") -> tuple[float, float, float]:
-        """How many times as long the other takes per unit of progress: over all rounds, and a 95 % interval."""
+        """How many times as long the other takes per unit of progress: over all rounds, and a 95 % interval.
+
+        The interval is nan if there are too few rounds.
+        """
         with np.errstate(invalid="ignore"):
             ratios = over.resampled_s / self.resampled_s
         low, high = np.quantile(ratios, [0.025, 0.975], method="nearest")
-        return over.score_s / self.score_s, float(low), float(high)
+        gain = over.score_s / self.score_s
+        return (gain, float(low), float(high)) if self.sure else (gain, np.nan, np.nan)
 
 
 class Advice(NamedTuple):
@@ -175,7 +179,9 @@ class Advice(NamedTuple):
             gain, low, high = score.gain(self.of("uncoded"))
             mark = "* " if score is self.taken else "  "
             cells = f"{score.round_s:.4g}", f"{score.progress:.2f}", f"{score.score_s:.4g}"
-            table.add_row(mark + score.candidate.name, *cells, f"{gain:.3g} x", f"{low:.3g} to {high:.3g}")
+            table.add_row(
+                mark + score.candidate.name, *cells, f"{gain:.3g} x", f"{low:.3g} to {high:.3g}" if score.sure else "-"
+            )
         return table
 
     def save(self, folder: Path) -> None:
@@ -208,12 +214,13 @@ def advise(
     times_s = times_s[:, :k] if k <= recorded else _more_workers(times_s, k, rng)
     load = 1 / recorded if recording.load is None else recording.load
     found = candidates(times_s, compute_s, load, place=k <= recorded and len(times_s) > 1)
-    length = _alike(found[0].round_s)
-    weights, sure = _resamples(len(times_s), length, rng), len(times_s) >= max(FEW, INDEPENDENT * length)
+    alike, rounds = _alike(found[0].round_s), len(times_s)
+    sure = rounds >= max(FEW, INDEPENDENT * alike)
+    weights = _resamples(rounds, min(alike, max(1, rounds // INDEPENDENT)), rng)
     made = [_score(each, overhead_s, weights, sure) for each in _distinct(found)]
     scores = sorted(made, key=lambda each: each.score_s)
     taken = _cheapest(scores, PAID if compute_s else FREE)
-    return Advice(recording, k, compute_s, len(times_s), scores, taken)
+    return Advice(recording, k, compute_s, rounds, scores, taken)
 
 
 def complete_times(recording: Recording) -> Float[np.ndarray, "rounds workers"]:
@@ -258,14 +265,11 @@ def _more_workers(
 
 
 def _alike(round_s: Rounds) -> int:
-    """The length of stretches of rounds to resample: a few times that for which rounds stay alike."""
-    rounds = len(round_s)
-    longest = max(1, rounds // INDEPENDENT)
-    if rounds < FEW or not np.isfinite(round_s).all() or np.ptp(round_s) == 0:
-        return min(STRETCH, longest)
-    logs = np.log(np.maximum(round_s, np.finfo(float).tiny))
-    lag = min(max(lag_1(logs[:, None]), 0.0), 0.99)
-    return min(max(STRETCH, round(3 * (1 + lag) / (1 - lag))), max(longest, min(STRETCH, rounds)))
+    """The number of rounds in a row that are alike: twice the autocorrelation time of a first-order process."""
+    if not np.isfinite(round_s).all() or np.ptp(round_s) == 0:
+        return 1
+    lag = min(max(lag_1(np.log(np.maximum(round_s, np.finfo(float).tiny))[:, None]), 0.0), 0.99)
+    return max(1, round(2 * (1 + lag) / (1 - lag)) - 1)
 
 
 def _resamples(rounds: int, length: int, rng: np.random.Generator) -> Float[np.ndarray, "resamples rounds"]:
