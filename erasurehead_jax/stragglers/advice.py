@@ -329,7 +329,8 @@ def _cheapest(scores: Sequence[Score], tolerance: float) -> Score:
 def _gain(taken: Score, over: Score, name: str) -> str:
     gain, low, high = taken.gain(over)
     if not taken.sure:
-        return f"{name} takes {gain:.3g} times as long for the same progress; rounds are too few, or too much alike, to say how sure that is."
+        unsure = "rounds are too few, or too much alike, to say how sure that is"
+        return f"{name} takes {gain:.3g} times as long for the same progress; {unsure}."
     sure = "beyond chance" if low > 1 else "not more than chance"
     return (
         f"{name} takes {gain:.3g} times as long for the same progress (95 % interval {low:.3g} to {high:.3g}): {sure}."
