@@ -118,7 +118,13 @@ def test_histogram_tables_picture_and_files(run: Finished):
     assert sum(logged["arrival_s.values"]) == run.history["waited"].sum()
     tables = run.run_dir / "wandb" / only_folder(run.run_dir) / "files"
     for name, columns in (
-        ("worker", ["worker", "used", "median_s", "host", "late", "faulty", "suspected"]),
+        (
+            "worker",
+            [
+                *("worker", "used", "median_s", "times_fastest", "times_own_best"),
+                *("host", "late", "faulty", "suspected"),
+            ],
+        ),
         ("block", ["block", "covered", "longest_gap", "train_loss"]),
     ):
         table = json.loads((tables / logged[f"{name}_table.path"]).read_text())
