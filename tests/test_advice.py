@@ -12,8 +12,9 @@ from harness import execute
 from erasurehead_jax import ConfigError, Trace, egc, uncoded
 from erasurehead_jax.delays.recording import Recording, read_recording
 from erasurehead_jax.placement import placed, round_s
-from erasurehead_jax.stragglers.advice import Advice, advise, complete_times
+from erasurehead_jax.stragglers.advice import Advice, advise
 from erasurehead_jax.stragglers.candidates import candidates
+from erasurehead_jax.stragglers.rounds import complete_times
 
 TRACES = Path(os.environ.get("ERASUREHEAD_DATA", "nowhere"), "traces")
 needs_traces = pytest.mark.skipif(not TRACES.is_dir(), reason="ERASUREHEAD_DATA has no traces")
@@ -227,3 +228,12 @@ def test_refusals(settings: list[str], says: str, table: Path):
     done = command(table, "times.csv", *settings)
     assert done.returncode == 2 and f"error: {says}" in done.stderr, done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (table / "outputs").exists()
+
+
+def test_computing_is_charged_beyond_what_was_recorded():
+    """Of twelve recorded workers each held a twelfth, whatever number is asked for."""
+    assert recorded(exponential()).held == 1 / 12 and recorded(exponential(), 0.25).held == 0.25
+    times_s = 5 + exponential(60)
+    for workers, more_s in ((6, 1.0), (12, 0.0), (24, -0.5)):
+        free, paid = (advise(recorded(times_s), workers, compute_s) for compute_s in (0.0, 12.0))
+        assert paid.of("uncoded").round_s == pytest.approx(free.of("uncoded").round_s + more_s)

@@ -16,11 +16,8 @@ Settings = dict[str, Any]  # of a model, as in configs/delay
 
 MOST_TIMES = 10_000  # that are used, in whole rounds at even distances
 FOLDS = 5  # stretches of rounds, each held out once
-STRAY, SPREAD, WIDTH = (
-    1e-3,
-    3.0,
-    1.0,
-)  # every density has this share of a log-normal, so many times wider than the times
+STRAY = 1e-3  # every density has this share of a log-normal that is wider than the times:
+SPREAD, WIDTH = 3.0, 1.0  # so many times, and at least with this sigma
 STARTS = ((0.5, 0.99), (0.01, 0.5), (0.1, 0.6), (0.25, 0.75))  # quantiles at which a mixture's parts begin
 START_TIMES, START_STEPS, STEPS = 2_000, 50, 300
 SAME = 1e-5  # relative range of times below which they are the same
@@ -30,7 +27,7 @@ GRID = 4001  # quantiles of a mixture are found between so many
 
 
 class Family(NamedTuple):
-    """A law with one, two or three parameters."""
+    """A law of times, and its fit."""
 
     name: str
     estimate: Callable[[Some], tuple[float, ...]]  # by maximum likelihood

@@ -21,11 +21,16 @@ class Recording(NamedTuple):
 
     times_s: Float[np.ndarray, "rounds workers"]
     workers: list[str]
-    unit: str  # of the file: s, ms, us, ns, or normalised
+    unit: str  # of the file: one of UNITS
     load: float | None  # fraction of the data that each worker processed; None: not recorded
     notes: list[str]  # how the file was understood, a line each
     path: str = ""
     unused: bool = False  # nan is an answer of a run that was not used: it came late, or never
+
+    @property
+    def held(self) -> float:
+        """The fraction of the data that a worker processed; if it was not recorded, one block each."""
+        return 1 / len(self.workers) if self.load is None else self.load
 
 
 def read_recording(path: str | Path, setting: str = "FILE", unit: str | None = None) -> Recording:

@@ -1,55 +1,23 @@
 """What to do about recorded stragglers: the best scheme for these workers, by how much, how sure, and at what cost."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from rich.table import Table
-from scipy.stats import binom
 
-from erasurehead_jax.delays.recording import INCOMPLETE, NORMALISED, Recording
+from erasurehead_jax.delays.recording import NORMALISED, Recording
 from erasurehead_jax.errors import ConfigError
 from erasurehead_jax.rundir.files import replacing
 from erasurehead_jax.stragglers.candidates import Candidate, candidates
-from erasurehead_jax.stragglers.summary import ABSENT, FEW, lag_1
+from erasurehead_jax.stragglers.rounds import more_workers, used_rounds
+from erasurehead_jax.stragglers.scores import Score, alike_rounds, cheapest, distinct, resamples, score_of
+from erasurehead_jax.stragglers.summary import FEW
 
-MOST_ROUNDS = 300  # recorded rounds that are used, evenly spaced
-RESAMPLES = 400
 INDEPENDENT = 5  # stretches that a recording must have for intervals to mean something
-CHANCE = 0.01
 FREE, PAID = 0.2, 0.02  # how much longer a smaller load may take to be preferred, without and with a cost of computing
 SHOWN = 12  # candidates in the table on the terminal
-
-Rounds = Float[np.ndarray, " rounds"]
-
-
-class Score(NamedTuple):
-    """A candidate, and the time that it takes for the progress of an exact round."""
-
-    candidate: Candidate
-    round_s: float
-    progress: float  # of a round, relative to an exact one
-    resampled_s: Float[np.ndarray, " resamples"]  # time per unit of progress, of resampled rounds
-    sure: bool  # whether there are rounds enough for the intervals to mean something
-
-    @property
-    def score_s(self) -> float:
-        """Time per unit of progress."""
-        return self.round_s / self.progress if self.progress > 0 else np.inf
-
-    def gain(self, over: "Score") -> tuple[float, float, float]:
-        """How many times as long the other takes per unit of progress: over all rounds, and a 95 % interval.
-
-        The interval is nan if there are too few rounds.
-        """
-        with np.errstate(invalid="ignore"):
-            ratios = over.resampled_s / self.resampled_s
-        low, high = np.quantile(ratios, [0.025, 0.975], method="nearest")
-        gain = over.score_s / self.score_s
-        return (gain, float(low), float(high)) if self.sure else (gain, np.nan, np.nan)
 
 
 class Advice(NamedTuple):
@@ -210,120 +178,16 @@ def advise(
     if k < 2:
         raise ConfigError(f"workers={k}: must be at least 2; with one, there is nobody to wait for instead")
     rng = np.random.default_rng(seed)
-    times_s = _rounds_of(recording)
-    times_s = times_s[:, :k] if k <= recorded else _more_workers(times_s, k, rng)
-    load = 1 / recorded if recording.load is None else recording.load
-    found = candidates(times_s, compute_s, load, place=k <= recorded and len(times_s) > 1)
-    alike, rounds = _alike(found[0].round_s), len(times_s)
+    times_s = used_rounds(recording)
+    times_s = times_s[:, :k] if k <= recorded else more_workers(times_s, k, rng)
+    found = candidates(times_s, compute_s, recording.held, place=k <= recorded and len(times_s) > 1)
+    alike, rounds = alike_rounds(found[0].round_s), len(times_s)
     sure = rounds >= max(FEW, INDEPENDENT * alike)
-    weights = _resamples(rounds, min(alike, max(1, rounds // INDEPENDENT)), rng)
-    made = [_score(each, overhead_s, weights, sure) for each in _distinct(found)]
+    weights = resamples(rounds, min(alike, max(1, rounds // INDEPENDENT)), rng)
+    made = [score_of(each, overhead_s, weights, sure) for each in distinct(found)]
     scores = sorted(made, key=lambda each: each.score_s)
-    taken = _cheapest(scores, PAID if compute_s else FREE)
+    taken = cheapest(scores, PAID if compute_s else FREE)
     return Advice(recording, k, compute_s, rounds, scores, taken)
-
-
-def complete_times(recording: Recording) -> Float[np.ndarray, "rounds workers"]:
-    """The recorded times (s) without gaps, as `advise` takes them."""
-    times_s, missing = recording.times_s, np.isnan(recording.times_s)
-    if (never := missing.all(0)).any():
-        raise ConfigError(
-            f"{recording.path}: worker {recording.workers[int(never.argmax())]} has no time; leave it out"
-        )
-    if not (times_s > 0).any():
-        raise ConfigError(f"{recording.path}: all times are 0; there are no stragglers")
-    if recording.unused and (share := float(missing.any(1).mean())) > INCOMPLETE:
-        raise ConfigError(
-            f"{recording.path}: {share:.0%} of the rounds have answers that were not used, so that late ones are "
-            "unknown; record a run that waits for all workers (scheme=uncoded)"
-        )
-    filled, rounds = np.array(times_s), np.arange(len(times_s))
-    for j in np.flatnonzero(missing.any(0)):
-        known = rounds[~missing[:, j]]
-        nearest = known[np.abs(known - rounds[missing[:, j], None]).argmin(1)]
-        filled[missing[:, j], j] = times_s[nearest, j]
-        if len(times_s) - 1 - known[-1] >= ABSENT:
-            filled[known[-1] + 1 :, j] = np.inf
-    return filled
-
-
-def _rounds_of(recording: Recording) -> Float[np.ndarray, "rounds workers"]:
-    times_s = complete_times(recording)
-    which = np.unique(np.linspace(0, len(times_s) - 1, MOST_ROUNDS).round().astype(int))
-    return times_s[which]
-
-
-def _more_workers(
-    times_s: Float[np.ndarray, "rounds workers"], k: int, rng: np.random.Generator
-) -> Float[np.ndarray, "rounds k"]:
-    """Each recorded worker about equally often; a further copy of it has the same times in other rounds."""
-    rounds, recorded = times_s.shape
-    copies = [times_s[:, rng.permutation(recorded)]]
-    for _ in range(-(-k // recorded) - 1):
-        copies.append(np.roll(times_s, int(rng.integers(rounds)), axis=0)[:, rng.permutation(recorded)])
-    return np.concatenate(copies, axis=1)[:, :k]
-
-
-def _alike(round_s: Rounds) -> int:
-    """The number of rounds in a row that are alike: twice the autocorrelation time of a first-order process."""
-    if not np.isfinite(round_s).all() or np.ptp(round_s) == 0:
-        return 1
-    lag = min(max(lag_1(np.log(np.maximum(round_s, np.finfo(float).tiny))[:, None]), 0.0), 0.99)
-    return max(1, round(2 * (1 + lag) / (1 - lag)) - 1)
-
-
-def _resamples(rounds: int, length: int, rng: np.random.Generator) -> Float[np.ndarray, "resamples rounds"]:
-    """The weights of rounds in resampled recordings, of stretches of neighbouring rounds: they are not independent."""
-    starts = rng.integers(rounds, size=(RESAMPLES, -(-rounds // length)))
-    drawn = (starts[:, :, None] + np.arange(length)) % rounds
-    weights = np.stack([np.bincount(each.ravel(), minlength=rounds) for each in drawn])
-    return weights / weights.sum(1, keepdims=True)
-
-
-def _distinct(found: Sequence[Candidate]) -> list[Candidate]:
-    """Without those that end every round as exact coding with the same load and placement does."""
-    exact = {(each.load, each.placement is None): each.round_s for each in found if each.scheme == "egc"}
-    same = lambda each: np.array_equal(each.round_s, exact.get((each.load, each.placement is None), np.zeros(0)))
-    return [each for each in found if each.scheme != "erasurehead" or not same(each)]
-
-
-def _score(made: Candidate, overhead_s: float, weights: Float[np.ndarray, "resamples rounds"], sure: bool) -> Score:
-    round_s = made.round_s + overhead_s
-    means, differ = made.shares.mean(0), _differ(made.shares)
-    rarest = int(means.argmin())
-    shrunk = lambda means: np.maximum(means.mean(-1) + differ * (means[..., rarest] - means.mean(-1)), 0.0)
-    progress = shrunk(weights @ made.shares)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means_s = np.where(np.isinf(round_s).any(), np.inf, weights @ np.where(np.isinf(round_s), 0, round_s))
-        resampled_s = np.where(progress > 0, means_s / progress, np.inf)
-    return Score(made, float(round_s.mean()), float(shrunk(means)), resampled_s, sure)
-
-
-def _differ(shares: Float[np.ndarray, "rounds n"]) -> float:
-    """How much of the differences between the blocks' mean shares is more than chance, between 0 and 1.
-
-    Where any worker may be late, the smallest of many mean shares is small by chance alone, the more so in few rounds.
-    It counts in full if it is smaller than that of any of n blocks would be in 99 of 100 recordings.
-    """
-    rounds, blocks = shares.shape
-    own, average = shares.mean(0), float(shares.mean())
-    if blocks * binom.cdf(rounds * own.min(), rounds, min(average, 1.0)) < CHANCE:
-        return 1.0
-    between, chance = float(own.var(ddof=1)) if blocks > 1 else 0.0, float(shares.var(0).mean()) / rounds
-    return max(0.0, 1 - chance / between) if between > 0 else 0.0
-
-
-def _cheapest(scores: Sequence[Score], tolerance: float) -> Score:
-    """The smallest load that takes hardly longer than the best; then an exact gradient.
-
-    An approximate one must be faster than uncoded beyond chance.
-    """
-    uncoded = next(each for each in scores if each.candidate.scheme == "uncoded")
-    sure = lambda each: each.candidate.exact or each.gain(uncoded)[1] > 1
-    scores = [each for each in scores if sure(each)]
-    near = [each for each in scores if each.score_s <= scores[0].score_s * (1 + tolerance)]
-    cost = lambda each: (each.candidate.load, not each.candidate.exact, each.score_s)
-    return min(near, key=cost)
 
 
 def _gain(taken: Score, over: Score, name: str) -> str:

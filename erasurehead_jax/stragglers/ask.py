@@ -22,9 +22,10 @@ from erasurehead_jax.scheme import Scheme
 from erasurehead_jax.schemes import named_scheme
 from erasurehead_jax.settings import CONFIG_DIR, WhatIfSettings, check_values, nearest, require_keys
 from erasurehead_jax.simulation.rounds import Point
-from erasurehead_jax.stragglers.advice import Advice, advise, complete_times
+from erasurehead_jax.stragglers.advice import Advice, advise
 from erasurehead_jax.stragglers.candidates import Candidate
 from erasurehead_jax.stragglers.report import PLAIN, size, stem, writing
+from erasurehead_jax.stragglers.rounds import complete_times
 from erasurehead_jax.studies.grid import GridPoint
 from erasurehead_jax.studies.study import Study, Trained, progress_bar
 
@@ -84,7 +85,7 @@ def _study(found: Advice, config: dict[str, Any]) -> Study:
     times_s = complete_times(found.recording)
     if not np.isfinite(times_s).all():
         raise ConfigError(f"{found.recording.path}: has answers that never come; ask for advice on them without data")
-    computed_s = config["compute_s"] * (found.recording.load or 1 / found.workers)  # is part of the recorded times
+    computed_s = config["compute_s"] * found.recording.held  # is part of the recorded times
     resample = "rounds" if found.workers <= times_s.shape[1] else True
     delay = Trace(np.maximum(times_s - computed_s, 0), resample)
     rows = len(dataset.train)

@@ -89,9 +89,9 @@ def _better(balanced_s: Float[np.ndarray, " rounds"], given_s: Float[np.ndarray,
     return bool(gain_s.mean() > max(WORTH * given_s.mean(), SURE * error_s))
 
 
-def stretches(rounds: int, length: int | None = None) -> Int[np.ndarray, " rounds"]:
+def _stretches(rounds: int) -> Int[np.ndarray, " rounds"]:
     """The number of the stretch that each round is in: rounds close to each other are alike."""
-    return np.arange(rounds) // (length or min(STRETCH, max(1, rounds // STRETCH)))
+    return np.arange(rounds) // min(STRETCH, max(1, rounds // STRETCH))
 
 
 def _placed(scheme: Scheme, times_s: Times) -> tuple[Int[np.ndarray, " k"] | None, Times]:
@@ -100,7 +100,7 @@ def _placed(scheme: Scheme, times_s: Times) -> tuple[Int[np.ndarray, " k"] | Non
     Two placements are found, on every other stretch of rounds each, and applied to the others.
     """
     search = balanced_order if times_s.shape[1] <= SEARCHED else dealt_order
-    order, even = search(scheme, times_s), stretches(len(times_s)) % 2 == 0
+    order, even = search(scheme, times_s), _stretches(len(times_s)) % 2 == 0
     if np.array_equal(order, np.arange(len(order))):
         return None, times_s
     placed_s = np.empty_like(times_s)
